@@ -1,0 +1,49 @@
+# Every target wraps a command that works without make; see README.md.
+TOOL = go tool -modfile=internal/tools/go.mod
+
+.PHONY: all demo build test race lint fmt fuzz bench spec-coverage vectors h2spec ci
+
+all: lint test
+
+demo:
+	go run ./cmd/vitrine demo
+
+build:
+	go build -trimpath -o vitrine ./cmd/vitrine
+
+test:
+	go test ./...
+
+race:
+	go test -race -shuffle=on ./...
+
+lint:
+	@out=$$(git ls-files '*.go' | xargs $(TOOL) gofumpt -l); [ -z "$$out" ] || { echo "not formatted:"; echo "$$out"; exit 1; }
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	go mod tidy -diff
+
+fmt:
+	git ls-files '*.go' | xargs $(TOOL) gofumpt -w
+
+# Runs every fuzzer for FUZZTIME each.
+FUZZTIME ?= 20s
+fuzz:
+	@set -e; for pkg in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+# Fails when a MUST of the specification has no test, or a test names a rule that is not there.
+spec-coverage:
+	go test -count=1 ./spec
+
+vectors:
+	go generate ./spec/vectors
+
+ci:
+	bash .ci/run
