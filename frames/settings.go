@@ -12,7 +12,7 @@ type PeerSettings struct {
 
 	itls    bool
 	bound   bool
-	binding uint32
+	binding uint64 // as it came: an HTTP/3 setting may be wider than any binding
 }
 
 // Set takes one parameter; those that are not ours are ignored, and so are bits of SETTINGS_ITLS that are
@@ -24,8 +24,8 @@ func (s *PeerSettings) Set(id uint64, value uint64) {
 		s.Evidence = value&TakesEvidence != 0
 		s.Late = value&LateEvidence != 0
 	case SettingHopBinding:
-		s.bound = value == uint64(uint32(value))
-		s.binding = uint32(value)
+		s.bound = true
+		s.binding = value
 	}
 }
 
@@ -36,11 +36,11 @@ func (s *PeerSettings) Check(want uint32) error {
 	switch {
 	case s.itls && !s.bound:
 		return &Error{Where: "SETTINGS", Kind: ErrHopBinding, Why: "SETTINGS_ITLS without a binding"}
-	case s.bound && s.binding != want:
+	case s.bound && s.binding != uint64(want):
 		return &Error{Where: "SETTINGS", Kind: ErrHopBinding, Why: fmt.Sprintf("%#08x is not of this hop", s.binding)}
 	}
 	return nil
 }
 
 // Bound reports whether the binding was seen and equals want.
-func (s *PeerSettings) Bound(want uint32) bool { return s.bound && s.binding == want }
+func (s *PeerSettings) Bound(want uint32) bool { return s.bound && s.binding == uint64(want) }
