@@ -1,0 +1,88 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"vitrine/internal/hop"
+	"vitrine/proxy/inspect"
+)
+
+// Limits bound what peers can make a proxy spend. Zero means the default.
+type Limits struct {
+	// Connections bounds the hop-1 connections that are open at once, handshakes included; more wait
+	// in the listener's backlog. It stops a flood of connections from using up memory and descriptors.
+	// Default: 1,024.
+	Connections int
+	// Handshake bounds the TLS handshake of hop 1, the resolution of a name, the TCP connection of
+	// hop 2, its TLS handshake, and the wait for the origin's answer to CONNECT, each. It stops peers
+	// that go silent. Default: 10 s.
+	Handshake time.Duration
+	// Setups bounds the CONNECTs of one client that are being answered at once; more wait unread. It
+	// stops rapid reset (CVE-2023-44487): the work is counted, not the streams. Default: 256.
+	Setups int
+	// Dials bounds the hop-2 connections that are being made at once; more wait. It stops CONNECTs to
+	// addresses that never answer from using up descriptors. Default: 256.
+	Dials int
+	// Upstreams bounds the hop-2 connections that are open at once. Default: 4,096.
+	Upstreams int
+	// Addresses bounds how many addresses of a name are tried. It stops a name with a thousand
+	// addresses from being a port scanner. Default: 8.
+	Addresses int
+	// Shared bounds the tunnels on one pooled hop-2 connection; further ones get another connection.
+	// Default: 100.
+	Shared int
+	// PoolIdle is how long a hop-2 connection without tunnels is kept. Default: 60 s.
+	PoolIdle time.Duration
+	// TunnelIdle ends a tunnel on which nothing moves in either direction. It stops tunnels from being
+	// hoarded. Default: 5 min.
+	TunnelIdle time.Duration
+	// HeldBytes bounds what all tunnels together may hold back beyond their flow-control windows. It
+	// stops many tunnels from doing what Policy.HeldBytes keeps one from doing. Default: 256 MiB.
+	HeldBytes int
+	// Hop bounds the sessions of both hops.
+	Hop hop.Limits
+	// Inspect bounds the readers of each tunnel.
+	Inspect inspect.Limits
+}
+
+func (l Limits) withDefaults() Limits {
+	setInt := func(v *int, def int) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	setTime := func(v *time.Duration, def time.Duration) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	setInt(&l.Connections, 1024)
+	setTime(&l.Handshake, 10*time.Second)
+	setInt(&l.Setups, 256)
+	setInt(&l.Dials, 256)
+	setInt(&l.Upstreams, 4096)
+	setInt(&l.Addresses, 8)
+	setInt(&l.Shared, 100)
+	setTime(&l.PoolIdle, time.Minute)
+	setTime(&l.TunnelIdle, 5*time.Minute)
+	setInt(&l.HeldBytes, 256<<20)
+	return l
+}
+
+// A budget is a number of bytes that many tunnels draw on.
+type budget struct {
+	max  int64
+	used atomic.Int64
+}
+
+// take reports whether n more bytes fit, and takes them if so.
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) <= b.max {
+		return true
+	}
+	b.used.Add(-n)
+	return false
+}
+
+func (b *budget) give(n int64) { b.used.Add(-n) }

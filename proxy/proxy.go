@@ -1,0 +1,250 @@
+// Package proxy is the inspecting proxy: it reads every tunnel, can kill any, and can change none.
+//
+// Fill in a [Proxy] and call [Proxy.Serve] with a listener; [Proxy.Shutdown] drains it. An
+// [Inspector] judges exchanges. [Proxy.ServeSession] serves one hop-1 session that the caller made,
+// with hop 2 dialled by a function of the caller's.
+//
+// The proxy joins a stream of hop 1 with a stream of hop 2. It holds no key of the inner session that
+// passes between them and imports no code that could compute one: what it may do to bytes is release
+// them, hold them, or end the tunnel.
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vitrine/internal/connectto"
+	"vitrine/internal/fields"
+	"vitrine/internal/pki"
+	"vitrine/proxy/inspect"
+)
+
+// The Inspector interface and what it deals in; package inspect documents them.
+type (
+	Inspector  = inspect.Inspector
+	Inspection = inspect.Inspection
+	Exchange   = inspect.Exchange
+	Party      = inspect.Party
+	Part       = inspect.Part
+	Head       = inspect.Head
+	View       = inspect.View
+	Decision   = inspect.Decision
+	Action     = inspect.Action
+	Outcome    = inspect.Outcome
+)
+
+// What a Decision can say.
+const (
+	Allow = inspect.Allow
+	Done  = inspect.Done
+	Hold  = inspect.Hold
+	Kill  = inspect.Kill
+)
+
+var (
+	// ErrServerClosed is what Serve returns after Shutdown or Close.
+	ErrServerClosed = fmt.Errorf("proxy: closed: %w", net.ErrClosed)
+	// ErrOpenProxy is what Serve returns for a listener beyond loopback without ClientCAs: anyone who
+	// reaches it could use it, and the addresses that it reaches.
+	ErrOpenProxy = errors.New("proxy: beyond loopback it serves only with client certificates (ClientCAs)")
+)
+
+// A Proxy serves hop 1 and dials hop 2. Its fields must not change once a method was called; it must
+// not be copied. The zero value of every field but Certificate works.
+type Proxy struct {
+	// Certificate is the proxy's, on both hops: proxyAuthentication, serverAuth and clientAuth, at most
+	// 30 days (pki.CheckProxyCertificate). Required.
+	Certificate tls.Certificate
+	// Name is the pseudonym in via and proxy-status. Default: the leaf's first DNS name, else its
+	// first IP address.
+	Name string
+	// Roots verify origins. Default: the system's.
+	Roots *x509.CertPool
+	// ClientCAs verify the certificates that clients have to show on hop 1. Default: none is asked
+	// for, and the proxy serves on loopback only.
+	ClientCAs *x509.CertPool
+	// Policy says what may pass.
+	Policy Policy
+	// Inspectors judge each exchange, in this order.
+	Inspectors []Inspector
+	// Targets says what may be dialled.
+	Targets TargetPolicy
+	// ConnectTo sends connections elsewhere than their authority says. An address that a rule names is
+	// dialled although Targets would refuse it: the operator wrote it down.
+	ConnectTo connectto.Rules
+	// Limits bound what peers can make the proxy spend.
+	Limits Limits
+	// Log gets a line for every exchange that passed, every tunnel that ended early and every refusal.
+	// Queries, field values and bodies are never logged. Default: nothing is.
+	Log *slog.Logger
+	// KeyLog gets the TLS secrets of both hops in the NSS format: whoever has it reads them.
+	// Default: nobody.
+	KeyLog io.Writer
+	// Time is the clock for certificates, evidence and verdicts. Default: time.Now.
+	Time func() time.Time
+
+	once  sync.Once
+	setup error
+	run   *running
+}
+
+// Policy says what a proxy lets pass. The zero value allows intact tunnels.
+type Policy struct {
+	// Modes are those that the proxy allows, of intact and blind. Default (nil): intact alone. Empty
+	// and not nil refuses everything.
+	Modes []fields.Mode
+	// HeldBytes bounds what one tunnel may hold back for its inspectors, in both directions together;
+	// past it the tunnel is killed. Default: 1 MiB.
+	HeldBytes int
+	// HoldTime bounds how long an inspector may hold. Default: 30 s.
+	HoldTime time.Duration
+	// TellOrigins puts the rule and the detail of a kill into the origin's verdict too. Default: the
+	// origin learns the reason's class alone, because rules may say what the client's side looks for.
+	TellOrigins bool
+}
+
+// allows says whether m is among the modes.
+func (p *Policy) allows(m fields.Mode) bool { return slices.Contains(p.modes(), m) }
+
+func (p *Policy) modes() []fields.Mode {
+	if p.Modes == nil {
+		return []fields.Mode{fields.Intact}
+	}
+	return p.Modes
+}
+
+// running is what a Proxy owns once it was used.
+type running struct {
+	leaf     *x509.Certificate
+	leafHash [32]byte
+	name     string
+	via      string // name as a via pseudonym
+	modes    []fields.Mode
+	policy   Policy
+	limits   Limits
+	targets  *dialer
+	log      *slog.Logger
+	now      func() time.Time
+	pool     *pool
+	held     *budget
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	sessions  map[*session]struct{}
+	conns     map[net.Conn]struct{} // hop 1, before its session
+	closing   bool
+	serial    uint64
+	// wg counts everything that Shutdown and Close wait for. It grows only under mu and only while
+	// closing is false.
+	wg sync.WaitGroup
+}
+
+// start checks the configuration, once.
+func (p *Proxy) start() (*running, error) {
+	p.once.Do(func() { p.run, p.setup = p.newRunning() })
+	return p.run, p.setup
+}
+
+func (p *Proxy) newRunning() (*running, error) {
+	if len(p.Certificate.Certificate) == 0 {
+		return nil, errors.New("proxy: no certificate")
+	}
+	leaf := p.Certificate.Leaf
+	if leaf == nil {
+		var err error
+		if leaf, err = x509.ParseCertificate(p.Certificate.Certificate[0]); err != nil {
+			return nil, fmt.Errorf("proxy: certificate: %w", err)
+		}
+	}
+	for _, m := range p.Policy.Modes {
+		if m != fields.Intact && m != fields.Blind {
+			return nil, fmt.Errorf("proxy: mode %q is not available", m)
+		}
+	}
+	r := &running{
+		leaf:      leaf,
+		leafHash:  sha256.Sum256(leaf.Raw),
+		name:      p.Name,
+		modes:     p.Policy.modes(),
+		policy:    p.Policy,
+		limits:    p.Limits.withDefaults(),
+		log:       p.Log,
+		now:       p.Time,
+		listeners: make(map[net.Listener]struct{}),
+		sessions:  make(map[*session]struct{}),
+		conns:     make(map[net.Conn]struct{}),
+	}
+	if r.policy.HeldBytes <= 0 {
+		r.policy.HeldBytes = 1 << 20
+	}
+	if r.policy.HoldTime <= 0 {
+		r.policy.HoldTime = 30 * time.Second
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.name == "" {
+		r.name = ownName(leaf)
+	}
+	if r.name == "" {
+		return nil, errors.New("proxy: the certificate holds no name, and Name is empty")
+	}
+	r.via = pseudonym(r.name)
+	r.held = &budget{max: int64(r.limits.HeldBytes)}
+	r.targets = newDialer(&p.Targets, p.ConnectTo, &r.limits, r.ownListeners)
+	r.pool = newPool(&r.limits)
+	return r, nil
+}
+
+func ownName(leaf *x509.Certificate) string {
+	if len(leaf.DNSNames) > 0 {
+		return strings.ToLower(leaf.DNSNames[0])
+	}
+	if len(leaf.IPAddresses) > 0 {
+		return leaf.IPAddresses[0].String()
+	}
+	return ""
+}
+
+// pseudonym is name as via can carry it: a token (RFC 9110, section 7.6.3).
+func pseudonym(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= '0' && r <= '9', r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', strings.ContainsRune("-._", r):
+			return r
+		}
+		return '_'
+	}, name)
+}
+
+// check is what Serve demands of the certificate beyond what start does.
+func (p *Proxy) check() error {
+	if err := pki.CheckProxyCertificate(p.Certificate); err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	return nil
+}
+
+// ownListeners returns the addresses that Serve listens on.
+func (r *running) ownListeners() []net.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	addrs := make([]net.Addr, 0, len(r.listeners))
+	for ln := range r.listeners {
+		addrs = append(addrs, ln.Addr())
+	}
+	return addrs
+}

@@ -1,0 +1,53 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+
+	"vitrine/internal/evidence"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+)
+
+// A DialFunc reaches a target. [Proxy.Dial] is the one that [Proxy.Serve] uses.
+type DialFunc func(ctx context.Context, t *Target) (*Upstream, error)
+
+// A Target is what one CONNECT wants to reach.
+type Target struct {
+	// Mode is Intact for a tunnel that the proxy reads, Blind for one of raw TCP.
+	Mode fields.Mode
+	// Authority is the canonical host:port of the CONNECT.
+	Authority string
+	// Request is the client's request for evidence; nil for Blind.
+	Request *evidence.Request
+	// Client names who asks: a digest of the certificate that it showed on hop 1, else its session.
+	// No hop-2 connection serves two clients, so that nobody's resets or kills cost another one its
+	// connection.
+	Client string
+	// Fresh asks for a connection made for Request alone, whose Transcript answers it.
+	Fresh bool
+}
+
+// An Upstream is what was reached. Whoever gets one calls Close once, when nothing of the tunnel is left.
+type Upstream struct {
+	// Session is hop 2; nil when the origin picked no itls token, and for Blind.
+	Session hop.Session
+	// State is of hop 2's TLS; Verified says that the origin's chain and name were verified in it.
+	State    tls.ConnectionState
+	Verified bool
+	// Transcript is evidence for Target.Request; nil when the connection was made for another one.
+	Transcript *evidence.Evidence
+	// Conn is the TCP connection of a Blind target.
+	Conn net.Conn
+	// Done, if not nil, is called by Close.
+	Done func()
+}
+
+// Close gives the connection back to where it came from.
+func (u *Upstream) Close() {
+	if u.Done != nil {
+		u.Done()
+		u.Done = nil
+	}
+}
