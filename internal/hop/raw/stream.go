@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"vitrine/internal/hop"
 )
@@ -21,38 +22,18 @@ const (
 	blockSize = 16 << 10
 )
 
+// maxQueue is how many bytes may wait to be written. The other hop's credit keeps the queue far below
+// it; it stops a holder that has detached its Buffers from queueing without end towards a peer that
+// does not read. A stream that exceeds it is reset.
+const maxQueue = 32 << 20
+
 // Config is how a stream behaves. The zero value is the default.
 type Config struct {
-	// Window is how many bytes of Buffers may be unreleased before the stream stops reading; default
-	// 256 KiB. It stops a fast sender from filling memory while the other hop is stalled. A Buffer
-	// counts as the memory it occupies, so that a dribble of single bytes is bounded too.
-	Window int
-	// HighWater and LowWater are the marks for Sink.Writable; defaults 256 KiB and 64 KiB.
-	HighWater, LowWater int
-	// MaxQueue is how many bytes may wait to be written; default 32 MiB. The other hop's credit keeps
-	// the queue far below it; it stops a holder that has detached its Buffers from queueing without
-	// end towards a peer that does not read. A stream that exceeds it is reset.
-	MaxQueue int
-}
-
-func (c *Config) orDefault() Config {
-	var d Config
-	if c != nil {
-		d = *c
-	}
-	if d.Window <= 0 {
-		d.Window = 256 << 10
-	}
-	if d.HighWater <= 0 {
-		d.HighWater = 256 << 10
-	}
-	if d.LowWater <= 0 {
-		d.LowWater = min(64<<10, d.HighWater)
-	}
-	if d.MaxQueue <= 0 {
-		d.MaxQueue = 32 << 20
-	}
-	return d
+	// Limits; of them StreamWindow, HighWater, LowWater and StallTimeout count here. StreamWindow is
+	// how many bytes of Buffers may be unreleased before the stream stops reading; a Buffer counts as
+	// the memory it occupies, so that a dribble of single bytes is bounded too. StallTimeout bounds
+	// one write of at most 256 KiB.
+	Limits hop.Limits
 }
 
 // A Stream is a connection as a [hop.Stream]. It has one goroutine that reads, and one that writes
@@ -60,7 +41,7 @@ func (c *Config) orDefault() Config {
 type Stream struct {
 	conn    net.Conn
 	session hop.Session
-	cfg     Config
+	limits  hop.Limits
 	done    chan struct{}
 	ended   chan struct{} // closed when nothing more arrives
 	small   [smallRead]byte
@@ -95,8 +76,11 @@ type event struct {
 // Attach makes a stream of conn and owns conn from then on. early is what was read from conn already
 // and comes first. Reading begins at once, and stops at the window until Start is called.
 func Attach(conn net.Conn, session hop.Session, early []byte, cfg *Config) *Stream {
+	if cfg == nil {
+		cfg = new(Config)
+	}
 	s := &Stream{
-		conn: conn, session: session, cfg: cfg.orDefault(),
+		conn: conn, session: session, limits: cfg.Limits.WithDefaults(),
 		done: make(chan struct{}), ended: make(chan struct{}), running: 1,
 	}
 	s.room.L = &s.mu
@@ -218,7 +202,7 @@ func (s *Stream) readLoop() {
 	bulk := false
 	for {
 		s.mu.Lock()
-		for s.held >= s.cfg.Window && s.err == nil {
+		for s.held >= s.limits.StreamWindow && s.err == nil {
 			s.room.Wait()
 		}
 		stop := s.err != nil
@@ -290,11 +274,11 @@ func (s *Stream) Send(b *hop.Buffer) error {
 	if err == nil && s.closing {
 		err = net.ErrClosed
 	}
-	full := err == nil && s.queued+b.Len() > s.cfg.MaxQueue
+	full := err == nil && s.queued+b.Len() > maxQueue
 	if err == nil && !full {
 		s.queue = append(s.queue, b)
 		s.queued += b.Len()
-		s.high = s.high || s.queued > s.cfg.HighWater
+		s.high = s.high || s.queued > s.limits.HighWater
 		s.writeLocked()
 		s.mu.Unlock()
 		return nil
@@ -346,6 +330,7 @@ func (s *Stream) writeLoop() {
 			vec = append(vec, b.Bytes())
 		}
 		out := vec
+		s.conn.SetWriteDeadline(time.Now().Add(s.limits.StallTimeout))
 		_, err := out.WriteTo(s.conn)
 		for i, b := range batch {
 			b.Release()
@@ -356,7 +341,7 @@ func (s *Stream) writeLoop() {
 		}
 		s.mu.Lock()
 		s.queued -= n
-		if err == nil && s.high && s.queued < s.cfg.LowWater {
+		if err == nil && s.high && s.queued < s.limits.LowWater {
 			s.high = false
 			if s.sink != nil {
 				s.postLocked(event{writable: true})
