@@ -18,8 +18,10 @@ const (
 	bulkRead = 4 << 10
 	// writeBatch is how many Buffers one writev takes at most.
 	writeBatch = 16
-	// blockSize is what a Buffer costs in memory, however little it carries.
-	blockSize = 16 << 10
+	// smallCost and bulkCost are what a Buffer of either kind costs in memory, however little it
+	// carries.
+	smallCost = 1 << 10
+	bulkCost  = 16 << 10
 )
 
 // maxQueue is how many bytes may wait to be written. The other hop's credit keeps the queue far below
@@ -87,8 +89,8 @@ func Attach(conn net.Conn, session hop.Session, early []byte, cfg *Config) *Stre
 	for len(early) > 0 {
 		b := hop.NewBuffer()
 		early = early[b.Append(early):]
-		s.held += blockSize
-		b.Owe(blockSize, s)
+		s.held += bulkCost
+		b.Owe(bulkCost, s)
 		s.events = append(s.events, event{b: b})
 	}
 	go s.readLoop()
@@ -100,6 +102,12 @@ func (s *Stream) ID() uint64 { return streamID }
 
 // Session implements [hop.Stream].
 func (s *Stream) Session() hop.Session { return s.session }
+
+// Watermarks implements [hop.Watermarks].
+func (s *Stream) Watermarks() (high, low int) { return s.limits.HighWater, s.limits.LowWater }
+
+// LingerTime implements [hop.Watermarks].
+func (s *Stream) LingerTime() time.Duration { return s.limits.Linger }
 
 // Done is closed when both directions have ended and no goroutine of the stream runs.
 func (s *Stream) Done() <-chan struct{} { return s.done }
@@ -210,9 +218,10 @@ func (s *Stream) readLoop() {
 		if stop {
 			break
 		}
-		b, err := s.read(&bulk)
+		b, cost, err := s.read(bulk)
 		if b != nil {
-			s.deliver(b)
+			bulk = cost == smallCost && b.Len() == smallRead || cost == bulkCost && b.Len() >= bulkRead
+			s.deliver(b, cost)
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
@@ -232,32 +241,30 @@ func (s *Stream) readLoop() {
 	s.leaveLocked()
 }
 
-func (s *Stream) read(bulk *bool) (*hop.Buffer, error) {
-	if !*bulk {
-		n, err := s.conn.Read(s.small[:])
-		if n == 0 {
-			return nil, err
+// read reads once. An idle stream waits in a few bytes of its own, not in a Buffer.
+func (s *Stream) read(bulk bool) (b *hop.Buffer, cost int, err error) {
+	var n int
+	if !bulk {
+		if n, err = s.conn.Read(s.small[:]); n == 0 {
+			return nil, 0, err
 		}
-		*bulk = n == len(s.small)
-		b := hop.NewBuffer()
+		b = hop.NewBufferSize(smallRead)
 		b.Append(s.small[:n])
-		return b, err
+		return b, smallCost, err
 	}
-	b := hop.NewBuffer()
-	n, err := s.conn.Read(b.Fill(hop.MaxChunk))
-	*bulk = n >= bulkRead
-	if n == 0 {
+	b = hop.NewBuffer()
+	if n, err = s.conn.Read(b.Fill(hop.MaxChunk)); n == 0 {
 		b.Release()
-		return nil, err
+		return nil, 0, err
 	}
 	b.Fill(n)
-	return b, err
+	return b, bulkCost, err
 }
 
-func (s *Stream) deliver(b *hop.Buffer) {
-	b.Owe(blockSize, s)
+func (s *Stream) deliver(b *hop.Buffer, cost int) {
+	b.Owe(cost, s)
 	s.mu.Lock()
-	s.held += blockSize
+	s.held += cost
 	if s.err != nil {
 		s.mu.Unlock()
 		b.Release()
