@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"vitrine/client"
+	"vitrine/internal/pki"
+)
+
+func fetchCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "fetch",
+		Usage: "fetch a URL through the proxy, and say who could read and change it",
+		UsageText: "vitrine fetch --proxy URL --proxy-roots F --consent once [flags] URL\n" +
+			"vitrine fetch --level direct [flags] URL",
+		Description: "Where a flag's name is curl's, so is its meaning; flags may follow the URL.\n\n" +
+			"A level says who could have changed the exchange and who could read it:\n" +
+			"   intact   nobody could change it; you, the named proxy and the origin could read it\n" +
+			"   blind    nobody could change it; you and the origin could read it; the proxy carried it\n" +
+			"   direct   the same, without the proxy\n" +
+			"--level names the levels that you accept, and no other is used.\n\n" + exitCodesHelp,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "proxy", Usage: "the proxy, as https://HOST:PORT (a `URL`)", EnvVars: []string{"VITRINE_PROXY"}},
+			&cli.StringFlag{Name: "proxy-roots", Usage: "verify the proxy by the roots in PEM `FILE`; these never verify an origin", EnvVars: []string{"VITRINE_PROXY_ROOTS"}},
+			&cli.StringFlag{Name: "roots", Usage: "verify origins by the roots in PEM `FILE` (default: the system's)"},
+			&cli.StringFlag{Name: "consent", Usage: "`once`: you agree that the proxy reads this fetch, redirects included (stored and ask are not available in this version)"},
+			&cli.StringFlag{Name: "level", Value: string(client.Intact), Usage: "the levels that you accept, a list `L[,L...]` of intact, blind, direct"},
+			&cli.StringFlag{Name: "report", Usage: "write a JSON report to `FILE`, on every exit"},
+			&cli.StringFlag{Name: "evidence", Usage: "write the evidence, as it came over the wire, to `FILE`"},
+			&cli.StringFlag{Name: "client-cert", Usage: "show the proxy, when it asks, the certificate in PEM `FILE`"},
+			&cli.StringFlag{Name: "client-key", Usage: "its private key, PEM `FILE`"},
+			&cli.BoolFlag{Name: "allow-credentials", Usage: "let Authorization, Cookie and the like leave where the proxy reads them"},
+			&cli.StringFlag{Name: "request", Aliases: []string{"X"}, Usage: "the request `METHOD`"},
+			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "add the field `'K: V'`; 'K:' removes one, 'K;' sends it empty (repeatable)"},
+			&cli.StringSliceFlag{Name: "data", Aliases: []string{"d"}, Usage: "send `DATA`, or the contents of @FILE without line ends, @- for standard input (repeatable; joined by &)"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE`; what arrived before a failure stays in it"},
+			&cli.BoolFlag{Name: "include", Aliases: []string{"i"}, Usage: "print the response head too"},
+			&cli.BoolFlag{Name: "head", Aliases: []string{"I"}, Usage: "send HEAD and print the response head"},
+			&cli.BoolFlag{Name: "location", Aliases: []string{"L"}, Usage: "follow redirects, at most 50"},
+			&cli.BoolFlag{Name: "fail", Aliases: []string{"f"}, Usage: "exit with 1 and no body when the status is 400 or above"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say on standard error what happens and who could read it"},
+			&cli.StringFlag{Name: "max-time", Usage: "give up after this many `SECONDS`"},
+			&cli.StringSliceFlag{Name: "connect-to", Usage: "dial ADDR:PORT for HOST:PORT, given as `HOST:PORT:ADDR:PORT` (repeatable): the proxy's address, or the origin's where you go direct"},
+			&cli.StringFlag{Name: "keylog", Usage: "append the TLS secrets of hop 1 and the inner session to `FILE` (NSS format)"},
+		},
+		Action: func(c *cli.Context) error { return fetch(c, std) },
+	}
+}
+
+// A fetcher is one "vitrine fetch".
+type fetcher struct {
+	std       stdio
+	transport *client.Transport
+	request   requestOptions
+	output    output
+	fail      bool
+	verbose   bool
+	evidence  string
+	maxTime   time.Duration
+	keylog    io.WriteCloser
+}
+
+func fetch(c *cli.Context, std stdio) (err error) {
+	f := &fetcher{std: std, output: output{std: std}}
+	rep := &report{}
+	defer func() {
+		err = errors.Join(err, f.output.close())
+		if f.keylog != nil {
+			err = errors.Join(err, f.keylog.Close())
+		}
+		err = rep.write(c.String("report"), err)
+	}()
+	if err := f.configure(c); err != nil {
+		return err
+	}
+	defer f.transport.Close()
+	ctx := c.Context
+	if f.maxTime > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, f.maxTime, errMaxTime)
+		defer cancel()
+	}
+	err = f.do(ctx, rep)
+	if err != nil && ctx.Err() != nil && exitCode(err) == exitOther {
+		if context.Cause(ctx) == errMaxTime {
+			return errMaxTime
+		}
+		return errInterrupted
+	}
+	return err
+}
+
+var (
+	errMaxTime     = errors.New("fetch: the time that --max-time gives is over")
+	errInterrupted = errors.New("fetch: interrupted")
+)
+
+// do sends the request and passes on what arrives.
+func (f *fetcher) do(ctx context.Context, rep *report) error {
+	req, err := f.request.build(ctx)
+	if err != nil {
+		return err
+	}
+	hc := &http.Client{Transport: f.transport, CheckRedirect: f.redirect}
+	f.sent(req)
+	resp, err := hc.Do(req)
+	if err != nil {
+		rep.client = client.ReportOfError(err)
+		f.describe(rep.client)
+		return errors.Join(unwrapURL(err), f.keepEvidence(rep.client))
+	}
+	defer resp.Body.Close()
+	rep.client, rep.status = client.ReportOf(resp), resp.StatusCode
+	f.received(resp)
+	if f.fail && resp.StatusCode >= 400 {
+		f.describe(rep.client)
+		return errors.Join(&httpError{resp.Status}, f.keepEvidence(rep.client))
+	}
+	if err := f.output.head(resp); err != nil {
+		return err
+	}
+	err = f.output.body(resp.Body, rep)
+	f.describe(rep.client)
+	return errors.Join(err, f.keepEvidence(rep.client))
+}
+
+// redirect decides on a redirect as curl does.
+func (f *fetcher) redirect(req *http.Request, via []*http.Request) error {
+	if !f.request.follow {
+		return http.ErrUseLastResponse
+	}
+	if len(via) > maxRedirects {
+		return errors.New("fetch: more than 50 redirects")
+	}
+	if req.URL.Scheme != "https" {
+		return errors.New("fetch: redirected to " + req.URL.Redacted() + ", which is not https")
+	}
+	if f.request.method != "" {
+		req.Method = f.request.method
+	}
+	f.received(req.Response)
+	f.sent(req)
+	return f.output.head(req.Response)
+}
+
+// maxRedirects is curl's default; it ends a loop of redirects.
+const maxRedirects = 50
+
+// An httpError is a status of 400 or above where the user asked for --fail.
+type httpError struct{ status string }
+
+func (e *httpError) Error() string { return "fetch: the origin answered " + e.status }
+
+// unwrapURL drops the method and URL that http.Client puts in front: the user knows them.
+func unwrapURL(err error) error {
+	if u, ok := errors.AsType[interface {
+		error
+		Unwrap() error
+		Timeout() bool
+		Temporary() bool
+	}](err); ok && u.Unwrap() != nil {
+		return u.Unwrap()
+	}
+	return err
+}
+
+func (f *fetcher) keepEvidence(r *client.Report) error {
+	if f.evidence == "" || r == nil || len(r.EvidenceBytes) == 0 {
+		return nil
+	}
+	return os.WriteFile(f.evidence, r.EvidenceBytes, 0o644)
+}
+
+// configure reads the flags into f.
+func (f *fetcher) configure(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usagef("fetch needs exactly one URL and got %d; see \"vitrine fetch --help\"", c.NArg())
+	}
+	if c.IsSet("max-time") {
+		seconds, err := strconv.ParseFloat(c.String("max-time"), 64)
+		if err != nil || !(seconds > 0 && seconds < 1e9) {
+			return usagef("--max-time: %q is not a number of seconds above 0", c.String("max-time"))
+		}
+		f.maxTime = time.Duration(seconds * float64(time.Second))
+	}
+	f.fail, f.verbose, f.evidence = c.Bool("fail"), c.Bool("verbose"), c.String("evidence")
+	f.request = requestOptions{
+		url: c.Args().First(), method: c.String("request"), headers: c.StringSlice("header"), data: c.StringSlice("data"),
+		head: c.Bool("head"), follow: c.Bool("location"), stdin: f.std.in,
+	}
+	f.output.file, f.output.heads = c.String("output"), c.Bool("include") || c.Bool("head")
+	t, err := f.newTransport(c)
+	if err != nil {
+		return err
+	}
+	if _, err := f.request.build(c.Context); err != nil {
+		return err
+	}
+	f.transport = t
+	return f.output.open()
+}
+
+func (f *fetcher) newTransport(c *cli.Context) (*client.Transport, error) {
+	t := &client.Transport{AllowCredentials: c.Bool("allow-credentials")}
+	t.Proxy = c.String("proxy")
+	for word := range strings.SplitSeq(c.String("level"), ",") {
+		level, err := client.ParseLevel(strings.TrimSpace(word))
+		if err != nil {
+			return nil, usagef("--level: %v", err)
+		}
+		t.Levels = append(t.Levels, level)
+	}
+	direct := len(t.Levels) == 1 && t.Levels[0] == client.Direct
+	if !direct {
+		if err := need(c, "proxy", "proxy-roots"); err != nil {
+			return nil, err
+		}
+	}
+	switch consent := c.String("consent"); consent {
+	case "":
+	case "once":
+		t.Consent = client.ConsentOnce
+	case "stored", "ask":
+		return nil, &client.TrustError{Party: client.PartyConsent, Err: errors.New("--consent " + consent +
+			" is not available in this version; --consent once agrees to this fetch alone")}
+	default:
+		return nil, usagef("--consent: %q is none of once, stored, ask", consent)
+	}
+	if err := f.loadTrust(c, t); err != nil {
+		return nil, err
+	}
+	var err error
+	if t.ConnectTo, err = parseConnectTo(c.StringSlice("connect-to")); err != nil {
+		return nil, err
+	}
+	if f.keylog, err = openKeyLog(c.String("keylog")); err != nil {
+		return nil, err
+	}
+	if f.keylog != nil {
+		t.KeyLog = f.keylog
+	}
+	return t, nil
+}
+
+// loadTrust reads roots and the client certificate.
+func (f *fetcher) loadTrust(c *cli.Context, t *client.Transport) error {
+	var proxies, origins *pki.Pool
+	var err error
+	if file := c.String("proxy-roots"); file != "" {
+		if proxies, err = pki.LoadPool(file); err != nil {
+			return usagef("--proxy-roots: %v", err)
+		}
+		t.ProxyRoots = proxies.CertPool
+	}
+	if file := c.String("roots"); file != "" {
+		if origins, err = pki.LoadPool(file); err != nil {
+			return usagef("--roots: %v", err)
+		}
+		t.Roots = origins.CertPool
+	}
+	if proxies != nil && origins != nil {
+		if err := pki.CheckDisjoint(proxies, origins); err != nil {
+			return usagef("%v", err)
+		}
+	}
+	cert, key := c.String("client-cert"), c.String("client-key")
+	if (cert == "") != (key == "") {
+		return usagef("--client-cert and --client-key go together")
+	}
+	if cert != "" {
+		pair, err := pki.LoadKeyPair(cert, key)
+		if err != nil {
+			return usagef("%v", err)
+		}
+		t.ClientCertificate = &pair
+	}
+	return nil
+}

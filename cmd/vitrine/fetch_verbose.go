@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+
+	"vitrine/client"
+)
+
+// sent, received and describe are -v: what was asked, what came, and who could read and change it.
+func (f *fetcher) sent(req *http.Request) {
+	if !f.verbose {
+		return
+	}
+	f.say("> %s %s", req.Method, req.URL.Redacted())
+}
+
+func (f *fetcher) received(resp *http.Response) {
+	if !f.verbose {
+		return
+	}
+	for _, line := range headLines(resp) {
+		f.say("< %s", line)
+	}
+}
+
+func (f *fetcher) describe(r *client.Report) {
+	if !f.verbose || r == nil {
+		return
+	}
+	if r.Level != "" {
+		f.say("* level %s: %s", r.Level, r.Level.Words())
+	}
+	for _, p := range r.Proxies {
+		f.say("* proxy %s (SPKI SHA-256 %s)", p.Subject, p.SPKI)
+	}
+	if e := r.Evidence; e != nil {
+		f.say("* evidence %s for %s, verified %t: %s", e.Kind, e.Authority, e.Verified, e.OriginSubject)
+		f.say("* hop 2, as the proxy sees it: %s, %s, %s, ALPN %q", e.Hop.Version, e.Hop.Suite, e.Hop.Group, e.Hop.ALPN)
+	}
+	if i := r.Inner; i != nil {
+		f.say("* end to end: %s, %s, %s, ALPN %q, confirmed by the origin: %t", i.Version, i.Suite, i.Group, i.ALPN, i.Confirmed)
+	}
+	if k := r.Killed; k != nil {
+		f.say("* killed by %s: %s: %s (signature verified: %t)", k.Proxy, k.Rule, k.Reason, k.SignatureVerified)
+	}
+}
+
+func (f *fetcher) say(format string, args ...any) {
+	fmt.Fprintln(f.std.err, oneLine(fmt.Sprintf(format, args...)))
+}

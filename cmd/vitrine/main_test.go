@@ -1,0 +1,289 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"vitrine": main})
+}
+
+// TestScripts runs the commands as a user would, each in a process of its own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		Condition:     nil,
+		UpdateScripts: false,
+		Setup: func(env *testscript.Env) error {
+			env.Values["servers"] = map[string]*server{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": cmdServe, "stop": cmdStop, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent,
+		},
+	})
+}
+
+// A server is a "vitrine origin" or "vitrine proxy" that a script started.
+type server struct {
+	cmd    *exec.Cmd
+	log    *lines
+	ready  chan string // the address
+	closed chan struct{}
+}
+
+// lines collects what a server says, for the script to look at.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) add(s string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf.WriteString(s + "\n")
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// cmdServe is "serve NAME vitrine ARGS...": it starts a server, waits for its "listening on", and
+// sets $NAME to its address.
+func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: serve NAME vitrine ARGS...")
+	}
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	s := &server{cmd: exec.Command(path, args[2:]...), log: &lines{}, ready: make(chan string, 1), closed: make(chan struct{})}
+	s.cmd.Dir = ts.MkAbs(".")
+	stderr, err := s.cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(s.cmd.Start())
+	go func() {
+		defer close(s.closed)
+		scan := bufio.NewScanner(stderr)
+		for scan.Scan() {
+			s.log.add(scan.Text())
+			if addr, ok := strings.CutPrefix(scan.Text(), "listening on "); ok {
+				s.ready <- addr
+			}
+		}
+	}()
+	servers := ts.Value("servers").(map[string]*server)
+	servers[args[0]] = s
+	ts.Defer(func() {
+		_ = s.cmd.Process.Kill()
+		<-s.closed
+		_ = s.cmd.Wait()
+	})
+	select {
+	case addr := <-s.ready:
+		ts.Setenv(args[0], addr)
+		_, port, err := net.SplitHostPort(addr)
+		ts.Check(err)
+		ts.Setenv(args[0]+"_PORT", port)
+	case <-s.closed:
+		ts.Fatalf("%s did not start: %s", args[0], s.log)
+	}
+}
+
+// cmdStop is "stop NAME FILE": it sends SIGTERM, waits, demands exit status 0 and writes the log to FILE.
+func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: stop NAME FILE")
+	}
+	s := ts.Value("servers").(map[string]*server)[args[0]]
+	if s == nil {
+		ts.Fatalf("no server %s", args[0])
+	}
+	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
+	<-s.closed
+	if err := s.cmd.Wait(); err != nil {
+		ts.Fatalf("%s ended with %v: %s", args[0], err, s.log)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(s.log.String()), 0o644))
+}
+
+// cmdExits is "exits N vitrine ARGS...": the command has to end with status N, and where N is not 0,
+// say why in one line that begins with "vitrine: ", unless it was asked to be verbose.
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits N vitrine ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit, ok := err.(*exec.ExitError); ok {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	stderr := ts.ReadFile("stderr")
+	if got != want {
+		ts.Fatalf("exit status %d, want %d: %s", got, want, stderr)
+	}
+	if want != 0 && (strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "vitrine: ")) && !strings.Contains(strings.Join(args, " "), " -v ") {
+		ts.Fatalf("not one clear line: %q", stderr)
+	}
+}
+
+// cmdJSON is "json FILE PATH VALUE": a dotted path in a JSON document has the value, as JSON text or
+// as a plain string. "!" demands that it has not.
+func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: json FILE PATH VALUE")
+	}
+	var doc any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
+	for key := range strings.SplitSeq(args[1], ".") {
+		switch v := doc.(type) {
+		case map[string]any:
+			value, ok := v[key]
+			if !ok {
+				ts.Fatalf("%s: no %s", args[0], args[1])
+			}
+			doc = value
+		case []any:
+			i, err := strconv.Atoi(key)
+			if err != nil || i >= len(v) {
+				ts.Fatalf("%s: no %s", args[0], args[1])
+			}
+			doc = v[i]
+		default:
+			ts.Fatalf("%s: no %s", args[0], args[1])
+		}
+	}
+	text, err := json.Marshal(doc)
+	ts.Check(err)
+	if s, isString := doc.(string); (string(text) == args[2] || isString && s == args[2]) == neg {
+		ts.Fatalf("%s: %s is %s", args[0], args[1], text)
+	}
+}
+
+// cmdMake is "make FILE N": a file of N bytes that no two places of are alike. It sets $SUM to its
+// SHA-256.
+func cmdMake(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: make FILE N")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	var content bytes.Buffer
+	for i := 0; content.Len() < n; i++ {
+		fmt.Fprintf(&content, "%d ", i)
+	}
+	content.Truncate(n)
+	ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(args[0])), 0o755))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content.Bytes(), 0o644))
+	sum := sha256.Sum256(content.Bytes())
+	ts.Setenv("SUM", hex.EncodeToString(sum[:]))
+}
+
+// cmdSame is "same A B": two files have the same bytes.
+func cmdSame(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: same A B")
+	}
+	if (ts.ReadFile(args[0]) == ts.ReadFile(args[1])) == neg {
+		ts.Fatalf("%s and %s: equal is %t", args[0], args[1], !neg)
+	}
+}
+
+// cmdSilent is "silent NAME MODE": a peer that accepts connections on $NAME and never answers, or, with
+// MODE garbage, answers noise; with MODE http it is an HTTP server that answers the path.
+func cmdSilent(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: silent NAME silent|garbage|http")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], ln.Addr().String())
+	ts.Setenv(args[0]+"_PORT", strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
+	if args[1] == "http" {
+		srv := &http.Server{Handler: http.HandlerFunc(upstream)}
+		go srv.Serve(ln)
+		ts.Defer(func() { srv.Close() })
+		return
+	}
+	var mu sync.Mutex
+	var conns []net.Conn
+	ts.Defer(func() {
+		ln.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+			if args[1] == "garbage" {
+				io.WriteString(c, strings.Repeat("this is no TLS record\n", 10))
+			}
+		}
+	}()
+}
+
+// upstream is what the gateway tests pass requests on to.
+func upstream(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/echo":
+		w.Header().Set("X-Method", r.Method)
+		w.Header().Set("X-Content-Type", r.Header.Get("Content-Type"))
+		w.Header().Set("X-Agent", r.Header.Get("User-Agent"))
+		io.Copy(w, r.Body)
+	case "/fields":
+		json.NewEncoder(w).Encode(r.Header)
+	case "/redirect":
+		http.Redirect(w, r, "/echo", http.StatusFound)
+	case "/away":
+		http.Redirect(w, r, "https://other.example/", http.StatusFound)
+	case "/loop":
+		http.Redirect(w, r, "/loop", http.StatusFound)
+	case "/cut":
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "the first part")
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	case "/upgrade":
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
+		rw.Flush()
+	default:
+		http.NotFound(w, r)
+	}
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"vitrine/internal/pki"
+	"vitrine/origin"
+)
+
+// drainDefault bounds how long a server that was told to stop waits for what is under way.
+const drainDefault = 10 * time.Second
+
+func originCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "origin",
+		Usage:     "serve a directory, or another server, over HTTPS with inspected TLS enabled",
+		UsageText: "vitrine origin --listen ADDR --cert F --key F (--root DIR | --upstream URL)",
+		Description: "Ordinary clients get HTTP/2 and HTTP/1.1 as from any server. A proxy that offers itls-h2/1 gets tunnels,\n" +
+			"and the log says for each request who could read it. SIGTERM drains for up to 10 s.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "listen", Usage: "`ADDR` to listen on, e.g. 127.0.0.1:8443; port 0 picks one"},
+			&cli.StringFlag{Name: "cert", Usage: "certificate chain, PEM `FILE`"},
+			&cli.StringFlag{Name: "key", Usage: "private key, PEM `FILE`"},
+			&cli.StringFlag{Name: "root", Usage: "serve the files in `DIR`"},
+			&cli.StringFlag{Name: "upstream", Usage: "pass requests on to `URL` (http or https)"},
+		},
+		Action: func(c *cli.Context) error { return serveOrigin(c, std) },
+	}
+}
+
+func serveOrigin(c *cli.Context, std stdio) error {
+	if err := errors.Join(noArguments(c), need(c, "listen", "cert", "key")); err != nil {
+		return err
+	}
+	handler, err := originHandler(c.String("root"), c.String("upstream"))
+	if err != nil {
+		return err
+	}
+	cert, err := pki.LoadKeyPair(c.String("cert"), c.String("key"))
+	if err != nil {
+		return usagef("%v", err)
+	}
+	log := slog.New(slog.NewTextHandler(std.err, nil))
+	srv := &http.Server{
+		Handler:           logRequests(log, handler),
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	if err := origin.ConfigureServer(srv, nil); err != nil {
+		return usagef("%v", err)
+	}
+	ln, err := listen(c, std)
+	if err != nil {
+		return err
+	}
+	return serveUntil(c.Context, drainDefault, srv.Shutdown, srv.Close, func() error {
+		return srv.ServeTLS(ln, "", "")
+	})
+}
+
+func originHandler(root, upstream string) (http.Handler, error) {
+	switch {
+	case (root == "") == (upstream == ""):
+		return nil, usagef("exactly one of --root and --upstream is needed")
+	case root != "":
+		dir, err := os.OpenRoot(root) // symbolic links cannot lead out of it
+		if err != nil {
+			return nil, usagef("--root: %v", err)
+		}
+		return http.FileServerFS(dir.FS()), nil
+	}
+	u, err := url.Parse(upstream)
+	if err != nil {
+		return nil, usagef("--upstream: %v", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usagef("--upstream: %q is not an http or https URL with a host", upstream)
+	}
+	return origin.NewGateway(u), nil
+}
+
+// logRequests logs each request with who could read it.
+func logRequests(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		defer func() {
+			readers := "none"
+			if info, ok := origin.InspectionOf(r.Context()); ok {
+				readers = describeReaders(info)
+			}
+			log.Info("request", "client", r.RemoteAddr, "method", r.Method, "host", r.Host, "path", r.URL.Path,
+				"status", rec.status, "bytes", rec.bytes, "readers", readers)
+		}()
+		next.ServeHTTP(rec, r)
+	})
+}
+
+func describeReaders(info *origin.Inspection) string {
+	if info.ProxyCertificate != nil {
+		return info.ProxyCertificate.Subject.String()
+	}
+	return fmt.Sprintf("%x (showed no certificate)", info.Proxies)
+}
+
+// a recorder counts what a handler answers.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	wrote  bool
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *recorder) WriteHeader(status int) {
+	if !r.wrote && status >= 200 {
+		r.status, r.wrote = status, true
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.wrote = true
+	n, err := r.ResponseWriter.Write(p)
+	r.bytes += int64(n)
+	return n, err
+}
+
+// need refuses a command line without the flags that the command cannot do without.
+func need(c *cli.Context, names ...string) error {
+	for _, name := range names {
+		if c.String(name) == "" {
+			return usagef("--%s is needed; see \"vitrine %s --help\"", name, c.Command.Name)
+		}
+	}
+	return nil
+}
+
+// listen opens --listen and says so in the one line that scripts wait for.
+func listen(c *cli.Context, std stdio) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", c.String("listen"))
+	if err != nil {
+		return nil, usagef("--listen: %v", err)
+	}
+	fmt.Fprintf(std.err, "listening on %s\n", ln.Addr())
+	return ln, nil
+}
+
+// serveUntil runs serve until it fails or ctx ends; then it drains for at most the given time and
+// cuts off what is left.
+func serveUntil(ctx context.Context, drain time.Duration, shutdown func(context.Context) error, cut, serve func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		<-ctx.Done()
+		limit, stop := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer stop()
+		if shutdown(limit) != nil {
+			cut()
+		}
+	}()
+	err := serve()
+	stopped := ctx.Err() != nil
+	cancel()
+	<-drained
+	if stopped {
+		return nil
+	}
+	return err
+}
