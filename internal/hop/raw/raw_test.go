@@ -401,7 +401,7 @@ func TestAPeerThatDoesNotReadIsCutOff(t *testing.T) {
 		if err := <-h.end; !errors.As(err, &se) || !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("end %v", err)
 		}
-		if d := time.Since(start); d != 2*time.Minute {
+		if d := time.Since(start); d != (hop.Limits{}).WithDefaults().StallTimeout {
 			t.Errorf("after %v", d)
 		}
 		<-s.Done()
