@@ -1,0 +1,345 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"vitrine/internal/connectto"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+)
+
+// A Dialer opens tunnels. Its tunnels share one connection to the proxy. The fields must not change
+// after the first use; a Dialer must not be copied, and is safe for concurrent use.
+type Dialer struct {
+	// Proxy is https://host[:port]; the port defaults to 443. Required unless Levels is {Direct}.
+	Proxy string
+	// ProxyRoots vouch for proxies and never for origins. Required with Proxy: there is no default.
+	ProxyRoots *x509.CertPool
+	// Roots vouch for origins. Default: the system's.
+	Roots *x509.CertPool
+	// ClientCertificate is shown to a proxy that asks for one. Default: none.
+	ClientCertificate *tls.Certificate
+	// Certificates are for origins that ask for one, in the session with the origin. Default: none.
+	Certificates []tls.Certificate
+	// Levels is the set of levels that the user accepts. Default: {Intact}.
+	Levels []Level
+	// Consent is asked before each CONNECT. Default: nobody consents, and no CONNECT leaves.
+	Consent Consent
+	// ConnectTo sends TCP connections elsewhere, as curl's --connect-to: those to the proxy and, at
+	// direct, to origins. Default: no rules.
+	ConnectTo connectto.Rules
+	// NetDial opens TCP connections. Default: a net.Dialer.
+	NetDial func(ctx context.Context, network, address string) (net.Conn, error)
+	// KeyLog receives the secrets of all TLS sessions, for debugging only: whoever reads it can forge.
+	// Default: nil.
+	KeyLog io.Writer
+	// Timeouts bound the steps of opening a tunnel.
+	Timeouts Timeouts
+	// Limits bound what the proxy can make hop 1 hold.
+	Limits hop.Limits
+	// Time is the clock for certificates and evidence. Default: time.Now.
+	Time func() time.Time
+
+	credentials bool // told to Consent
+	hop1        sessions
+	worked      memory
+	keyLog      keyLog
+}
+
+// Timeouts bound each step, so that a peer that falls silent holds nobody for long. A zero field means
+// the default.
+type Timeouts struct {
+	Dial     time.Duration // TCP. Default: 10 s.
+	Hop      time.Duration // TLS with the proxy. Default: 10 s.
+	Settings time.Duration // until the proxy's SETTINGS. Default: 10 s.
+	Connect  time.Duration // until the answer to a CONNECT, the proxy's dial included. Default: 30 s.
+	Inner    time.Duration // TLS with the origin. Default: 10 s.
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d <= 0 {
+		return def
+	}
+	return d
+}
+
+func (t Timeouts) dial() time.Duration     { return orDefault(t.Dial, 10*time.Second) }
+func (t Timeouts) hop() time.Duration      { return orDefault(t.Hop, 10*time.Second) }
+func (t Timeouts) settings() time.Duration { return orDefault(t.Settings, 10*time.Second) }
+func (t Timeouts) connect() time.Duration  { return orDefault(t.Connect, 30*time.Second) }
+func (t Timeouts) inner() time.Duration    { return orDefault(t.Inner, 10*time.Second) }
+
+// DialTunnel opens a tunnel to authority, "host:port", at the best of the accepted levels that can be
+// had: intact before blind before direct. ctx ends every wait; it has no effect on the tunnel afterwards.
+func (d *Dialer) DialTunnel(ctx context.Context, authority string) (*Tunnel, error) {
+	rep := new(Report)
+	a, err := d.newAttempt(authority, rep)
+	if err != nil {
+		return nil, reported(err, rep)
+	}
+	t, err := d.open(ctx, a)
+	if err != nil {
+		return nil, reported(err, rep)
+	}
+	return t, nil
+}
+
+// DialContext is [Dialer.DialTunnel] in the shape that net/http and others take. network must be
+// "tcp", "tcp4" or "tcp6"; the connection is a *[Tunnel].
+func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+	default:
+		return nil, fmt.Errorf("client: network %q cannot be tunnelled", network)
+	}
+	t, err := d.DialTunnel(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Close ends the connection to the proxy with its tunnels, and waits for the Dialer's goroutines.
+func (d *Dialer) Close() error {
+	d.hop1.close()
+	return nil
+}
+
+// Forget drops the memory that authority was reached at intact, for a user who was told and accepts
+// less from now on.
+func (d *Dialer) Forget(authority string) { d.worked.forget(authority) }
+
+// An attempt is one DialTunnel.
+type attempt struct {
+	authority string
+	host      string
+	port      int
+	levels    []Level
+	rep       *Report
+	agreed    *[32]byte // the root that the user agreed to
+}
+
+func (d *Dialer) newAttempt(authority string, rep *Report) (*attempt, error) {
+	levels, err := levelSet(d.Levels)
+	if err != nil {
+		return nil, err
+	}
+	host, service, err := net.SplitHostPort(authority)
+	if err != nil {
+		return nil, fmt.Errorf("client: authority %q: %w", authority, err)
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("client: authority %q: bad port", authority)
+	}
+	a := &attempt{levels: levels, rep: rep}
+	if a.authority, err = fields.CanonicalAuthority(host, int(port)); err != nil {
+		return nil, fmt.Errorf("client: authority %q: %w", authority, err)
+	}
+	if a.host, a.port, err = fields.ParseAuthority(a.authority); err != nil {
+		return nil, fmt.Errorf("client: authority %q: %w", authority, err)
+	}
+	for _, l := range levels {
+		if !l.reachable() {
+			return nil, &LevelError{Authority: a.authority, Accepted: levels, Why: fmt.Sprintf("level %s is not reachable in this version", l)}
+		}
+	}
+	return a, nil
+}
+
+func (a *attempt) accepts(l Level) bool { return slices.Contains(a.levels, l) }
+
+// open tries the accepted levels, best first.
+func (d *Dialer) open(ctx context.Context, a *attempt) (*Tunnel, error) {
+	if !a.accepts(Intact) && !a.accepts(Blind) {
+		return d.direct(ctx, a)
+	}
+	for try := 0; ; try++ {
+		s, err := d.session(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t, err := d.through(ctx, s, a)
+		var again *hop.RetryError
+		if !errors.As(err, &again) {
+			return t, err
+		}
+		d.hop1.retire(s)
+		if try > 0 {
+			return nil, &UnreachableError{Party: PartyProxy, Err: err}
+		}
+	}
+}
+
+// through opens a tunnel over s. Its error wraps *hop.RetryError when another session may do better.
+func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, error) {
+	a.rep.Proxies, a.rep.Proxy = []ProxyReport{proxyReport(s.leaf, s.name)}, s.leaf
+	if err := d.askConsent(ctx, s, a); err != nil {
+		return nil, err
+	}
+	if a.accepts(Intact) {
+		t, refused, err := d.intact(ctx, s, a)
+		if refused == nil {
+			return t, err
+		}
+		next, err := d.belowIntact(a, refused)
+		if err != nil {
+			return nil, err
+		}
+		if next == Direct {
+			return d.direct(ctx, a)
+		}
+	}
+	t, refused, err := d.blind(ctx, s, a)
+	if refused == nil {
+		return t, err
+	}
+	if a.accepts(Direct) && !a.accepts(Intact) {
+		return d.direct(ctx, a)
+	}
+	return nil, refused.levelError(a, "the proxy does not carry it blind", true)
+}
+
+func (d *Dialer) askConsent(ctx context.Context, s *session, a *attempt) error {
+	if a.agreed != nil && *a.agreed == s.root {
+		return nil
+	}
+	err := d.Consent.ask(ctx, &ConsentRequest{
+		ProxyRootSPKI: s.root,
+		ProxyName:     s.name,
+		ProxySubject:  s.leaf.Subject.String(),
+		Authority:     a.authority,
+		Levels:        slices.Clone(a.levels),
+		Credentials:   d.credentials,
+		Words:         consentWords(s.name, a.authority, a.levels, d.credentials),
+	})
+	if err != nil {
+		return err
+	}
+	a.agreed = &s.root
+	return nil
+}
+
+// belowIntact decides what follows a 470 to a user who accepts intact.
+func (d *Dialer) belowIntact(a *attempt, r *refusal) (Level, error) {
+	switch {
+	case d.worked.has(a.authority):
+		// Who can make a proxy forget intact could otherwise have every user read at less.
+		return "", r.levelError(a, "it was reached at intact before, so less than that is the user's to judge", false)
+	case !r.justified:
+		return "", r.levelError(a, r.why, false)
+	case a.accepts(Blind) && r.offers(fields.Blind):
+		return Blind, nil
+	case a.accepts(Direct):
+		return Direct, nil
+	}
+	return "", r.levelError(a, r.why, true)
+}
+
+func (d *Dialer) now() time.Time {
+	if d.Time != nil {
+		return d.Time()
+	}
+	return time.Now()
+}
+
+// dialTCP applies ConnectTo and the dial timeout. party is who an error is about.
+func (d *Dialer) dialTCP(ctx context.Context, party Party, host string, port int) (net.Conn, error) {
+	addr, to, _ := d.ConnectTo.Lookup(host, port)
+	dial := d.NetDial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.dial())
+	defer cancel()
+	conn, err := dial(tctx, "tcp", net.JoinHostPort(addr, strconv.Itoa(to)))
+	if err != nil {
+		return nil, step(ctx, &UnreachableError{Party: party, Err: err})
+	}
+	return conn, nil
+}
+
+// step is err, unless the caller's own context ended, which is then the reason.
+func step(ctx context.Context, err error) error {
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+		return err
+	case errors.Is(cause, ctx.Err()):
+		return fmt.Errorf("client: %w", cause)
+	default:
+		return fmt.Errorf("client: %w (%w)", cause, ctx.Err())
+	}
+}
+
+// A memory remembers a bounded number of authorities. Past the bound the oldest goes: who makes a client
+// visit thousands of origins can make it forget, not grow.
+type memory struct {
+	mu    sync.Mutex
+	known map[string]bool
+	order []string
+}
+
+const maxRemembered = 4096
+
+func (m *memory) has(authority string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.known[authority]
+}
+
+func (m *memory) add(authority string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known[authority] {
+		return
+	}
+	if m.known == nil {
+		m.known = make(map[string]bool)
+	}
+	if len(m.order) == maxRemembered {
+		delete(m.known, m.order[0])
+		m.order = slices.Delete(m.order, 0, 1)
+	}
+	m.known[authority] = true
+	m.order = append(m.order, authority)
+}
+
+func (m *memory) forget(authority string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.known, authority)
+	m.order = slices.DeleteFunc(m.order, func(s string) bool { return s == authority })
+}
+
+// keyLog keeps lines whole: crypto/tls and itls each lock for themselves only.
+type keyLog struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (k *keyLog) Write(p []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.w.Write(p)
+}
+
+// keyLogWriter is nil when there is no KeyLog: a non-nil interface would switch logging on.
+func (d *Dialer) keyLogWriter() io.Writer {
+	if d.KeyLog == nil {
+		return nil
+	}
+	d.keyLog.mu.Lock()
+	defer d.keyLog.mu.Unlock()
+	d.keyLog.w = d.KeyLog
+	return &d.keyLog
+}

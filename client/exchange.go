@@ -1,0 +1,273 @@
+package client
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// An exchange is one RoundTrip.
+type exchange struct {
+	t    *Transport
+	pool *pool
+	req  *http.Request
+	rep  *Report
+
+	body  io.ReadCloser // of the next send
+	given bool          // net/http has it, and closes it
+	once  *onceBody     // what body is when there is no GetBody
+}
+
+func (x *exchange) run() (*http.Response, error) {
+	x.prepareBody()
+	ctx := x.req.Context()
+	authority, err := authorityOf(x.req)
+	if err != nil {
+		return nil, err
+	}
+	a, err := x.pool.dialer.newAttempt(authority, x.rep)
+	if err != nil {
+		return nil, err
+	}
+	if !x.t.AllowCredentials && slices.ContainsFunc(a.levels, Level.Readable) {
+		if err := refuseCredentials(x.req); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		// Each exchange has a report of its own, because the tunnel outlives it.
+		a.rep = new(Report)
+		c, fresh, err := x.pool.take(ctx, a)
+		if err != nil {
+			*x.rep = *a.rep
+			return nil, err
+		}
+		*x.rep = *c.tunnel.Report()
+		resp, wrote, err := x.send(c)
+		if err == nil {
+			return resp, nil
+		}
+		if fresh || wrote || ctx.Err() != nil || !x.rewind() {
+			return nil, err
+		}
+	}
+}
+
+// send does the exchange on c, which is reserved for it. wrote says that bytes of the request left.
+func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
+	ctx := x.req.Context()
+	before := c.tunnel.written.Load()
+	c.tunnel.busy.Store(true)
+	r := x.req.WithContext(ctx)
+	r.Body = x.body
+	r.Host = hostOf(x.req, c.key)
+	x.given = true
+	resp, err = c.cc.RoundTrip(r)
+	if err != nil {
+		err = x.failure(c, err)
+		c.cc.Close()
+		x.pool.remove(c)
+		return nil, c.tunnel.written.Load() != before, err
+	}
+	if x.once != nil {
+		x.once.settle(false)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		c.cc.Close()
+		x.pool.remove(c)
+		return nil, true, errors.New("client: the origin switched protocols, which this transport does not carry")
+	}
+	x.rep.Status = resp.StatusCode
+	state := c.tunnel.ConnectionState()
+	resp.TLS = &state
+	resp.Request = x.req.WithContext(withReport(ctx, x.rep))
+	b := &responseBody{x: x, c: c, rc: resp.Body}
+	if !x.t.SkipDigest {
+		b.sum = sha256.New()
+	}
+	if resp.Body == http.NoBody {
+		b.finish()
+	} else {
+		resp.Body = b
+	}
+	return resp, true, nil
+}
+
+// failure types an error that net/http returned for an exchange on c.
+func (x *exchange) failure(c *conn, err error) error {
+	if x.req.Context().Err() != nil {
+		return step(x.req.Context(), nil)
+	}
+	if fault := c.tunnel.fault(); fault != nil {
+		return fault
+	}
+	return fmt.Errorf("client: %w", err)
+}
+
+// hostOf is the Host that is sent: the authority's own form where the request names it in any form, since the proxy kills
+// an exchange whose Host is not its tunnel's.
+func hostOf(req *http.Request, authority string) string {
+	host := req.Host
+	if host == "" {
+		host = req.URL.Host
+	}
+	u := url.URL{Host: host}
+	if c, err := canonical(u.Hostname(), u.Port()); err == nil && c == authority {
+		return strings.TrimSuffix(authority, ":443")
+	}
+	return host
+}
+
+func (x *exchange) prepareBody() {
+	x.body = x.req.Body
+	if x.body != nil && x.body != http.NoBody && x.req.GetBody == nil {
+		x.once = &onceBody{rc: x.body}
+		x.body = x.once
+	}
+}
+
+// rewind makes the request's body what it was before a send of which nothing left.
+func (x *exchange) rewind() bool {
+	switch {
+	case x.body == nil || x.body == http.NoBody:
+		return true
+	case x.once != nil:
+		return x.once.untouched()
+	}
+	body, err := x.req.GetBody()
+	if err != nil {
+		return false
+	}
+	x.body, x.given = body, false
+	return true
+}
+
+// closeBody closes the request's body after a failure, as a RoundTripper must.
+func (x *exchange) closeBody() {
+	switch {
+	case x.once != nil:
+		x.once.settle(true)
+	case x.body != nil && !x.given:
+		x.body.Close()
+	}
+}
+
+// A onceBody is a request body that cannot be had twice. It puts off Close until it is known that no
+// other send follows, and knows whether it was read.
+type onceBody struct {
+	rc      io.ReadCloser
+	mu      sync.Mutex
+	read    bool
+	closed  bool
+	settled bool
+}
+
+func (b *onceBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	b.read = true
+	b.mu.Unlock()
+	return b.rc.Read(p)
+}
+
+func (b *onceBody) Close() error {
+	b.mu.Lock()
+	first := !b.closed
+	b.closed = true
+	now := b.settled && first
+	b.mu.Unlock()
+	if now {
+		return b.rc.Close()
+	}
+	return nil
+}
+
+func (b *onceBody) untouched() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.read {
+		return false
+	}
+	b.closed = false
+	return true
+}
+
+// settle says that no other send follows; shut closes the body if nobody has.
+func (b *onceBody) settle(shut bool) {
+	b.mu.Lock()
+	closeNow := !b.settled && (b.closed || shut)
+	b.settled = true
+	b.closed = b.closed || shut
+	b.mu.Unlock()
+	if closeNow {
+		b.rc.Close()
+	}
+}
+
+// A responseBody completes the report as it is read.
+type responseBody struct {
+	x  *exchange
+	c  *conn
+	rc io.ReadCloser
+
+	mu   sync.Mutex // Close may come from another goroutine than Read
+	sum  hash.Hash
+	done bool
+	err  error // what Read returned last
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	err := b.err
+	b.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	n, err := b.rc.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n > 0 && !b.done {
+		b.x.rep.Bytes += int64(n)
+		if b.sum != nil {
+			b.sum.Write(p[:n])
+		}
+	}
+	switch {
+	case err == nil:
+		return n, nil
+	case err == io.EOF, b.done:
+		b.finish()
+	default:
+		err = b.x.failure(b.c, err)
+		b.finish()
+		err = reported(err, b.x.rep)
+	}
+	b.err = err
+	return n, err
+}
+
+func (b *responseBody) Close() error {
+	err := b.rc.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.finish()
+	return err
+}
+
+// finish completes the report, once. The caller holds mu or is alone.
+func (b *responseBody) finish() {
+	if b.done {
+		return
+	}
+	b.done = true
+	if b.sum != nil {
+		b.x.rep.BodySHA256 = hex.EncodeToString(b.sum.Sum(nil))
+	}
+}

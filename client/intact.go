@@ -1,0 +1,245 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+
+	"vitrine/frames"
+	"vitrine/internal/evidence"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+	"vitrine/internal/itls"
+	"vitrine/internal/pki"
+	"vitrine/internal/tlsmsg"
+)
+
+// intact opens a tunnel that s's proxy reads. refused is its 470.
+func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel, refused *refusal, err error) {
+	offer := &tlsmsg.InspectionOffer{Proxies: [][32]byte{pki.LeafHash(s.leaf)}, Authority: a.authority}
+	if _, err := rand.Read(offer.Nonce[:]); err != nil {
+		return nil, nil, err
+	}
+	name := a.host
+	if _, err := netip.ParseAddr(name); err == nil {
+		name = "" // no SNI for an address (RFC 6066, section 3)
+	}
+	request, err := evidence.NewRequest(offer, name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("client: %w", err)
+	}
+	t = &Tunnel{level: Intact, authority: a.authority, proxy: s.leaf, name: s.name, nonce: &offer.Nonce}
+
+	header := http.Header{}
+	header.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(request))
+	sent := d.now()
+	resp, stream, err := d.connect(ctx, s, t, &hop.Request{Protocol: frames.Protocol, Authority: a.authority, Path: "/", Header: header})
+	if err != nil {
+		return nil, nil, err
+	}
+	a.rep.EvidenceBytes = resp.Evidence
+	check := func() (*evidence.Result, error) {
+		return verifyEvidence(a.rep, resp.Evidence, &evidence.Verifier{
+			Request: request, Sent: sent, Authority: a.authority, Proxies: offer.Proxies, Roots: d.Roots, Time: d.now,
+		})
+	}
+	if stream == nil {
+		refused, err := refusalOf(resp, a.authority, check)
+		return nil, refused, err
+	}
+	result, err := check()
+	if err != nil {
+		stream.Reset(hop.Cancel)
+		return nil, nil, err
+	}
+	if err := d.innerTLS(ctx, a, t, stream, offer, result); err != nil {
+		return nil, nil, err
+	}
+	d.worked.add(a.authority)
+	return t.opened(d, a), nil, nil
+}
+
+// connect sends a CONNECT and waits for the answer. t says what a kill would be about.
+func (d *Dialer) connect(ctx context.Context, s *session, t *Tunnel, req *hop.Request) (*hop.Response, hop.Stream, error) {
+	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.connect())
+	defer cancel()
+	resp, stream, err := s.Open(tctx, req)
+	if err == nil {
+		return resp, stream, nil
+	}
+	var again *hop.RetryError
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, step(ctx, nil)
+	case errors.As(err, &again):
+		return nil, nil, err
+	case tctx.Err() != nil:
+		return nil, nil, &UnreachableError{Party: PartyProxy, Err: fmt.Errorf("no answer to CONNECT within %v", d.Timeouts.connect())}
+	}
+	if killed := t.killed(err); killed != nil {
+		return nil, nil, killed
+	}
+	return nil, nil, &UnreachableError{Party: PartyProxy, Err: err}
+}
+
+// verifyEvidence verifies what the proxy showed about the origin and writes it into the report.
+func verifyEvidence(into *Report, raw []byte, v *evidence.Verifier) (*evidence.Result, error) {
+	if len(raw) == 0 {
+		return nil, &IntegrityError{What: "the proxy showed no evidence about the origin"}
+	}
+	e, err := evidence.Parse(raw)
+	if err != nil {
+		return nil, &IntegrityError{What: "the evidence is malformed", Err: err}
+	}
+	rep := &EvidenceReport{Kind: e.Kind.String(), Authority: e.Authority, Hop: hopReport(&e.Hop)}
+	into.Evidence = rep
+	result, err := v.Verify(e)
+	if err != nil {
+		return nil, evidenceError(err)
+	}
+	if result.Kind == evidence.Claim {
+		return nil, &IntegrityError{What: "the evidence is a claim, which proves nothing"}
+	}
+	if err := pki.RefuseProxyAsOrigin(result.Origin); err != nil {
+		return nil, &TrustError{Party: PartyOrigin, Err: err}
+	}
+	rep.Verified, rep.OriginSubject, rep.OriginSPKI = true, result.Origin.Subject.String(), spki(result.Origin)
+	return result, nil
+}
+
+func evidenceError(err error) error {
+	var cert *evidence.CertificateError
+	if errors.As(err, &cert) {
+		return &TrustError{Party: PartyOrigin, Err: cert.Err}
+	}
+	return &IntegrityError{What: "the evidence does not hold", Err: err}
+}
+
+func hopReport(h *evidence.Hop) HopReport {
+	return HopReport{Version: tls.VersionName(h.Version), Suite: suiteName(h.Suite), Group: groupName(h.Group), ALPN: h.ALPN}
+}
+
+// innerTLS runs the inner handshake over stream and compares what the origin says in it with the
+// evidence.
+func (d *Dialer) innerTLS(ctx context.Context, a *attempt, t *Tunnel, stream hop.Stream, offer *tlsmsg.InspectionOffer, result *evidence.Result) error {
+	t.stream = hop.NewConn(stream)
+	t.wire = &wire{Conn: t.stream}
+	var proxyAsOrigin error
+	conn := itls.Client(&protected{t.wire, t.stream}, &itls.Config{
+		TLS: &tls.Config{
+			RootCAs:      d.Roots,
+			ServerName:   a.host,
+			NextProtos:   []string{"http/1.1"},
+			Certificates: d.Certificates,
+			Time:         d.Time,
+			KeyLogWriter: d.keyLogWriter(),
+			VerifyConnection: func(cs tls.ConnectionState) error {
+				proxyAsOrigin = pki.RefuseProxyAsOrigin(cs.PeerCertificates[0])
+				return proxyAsOrigin
+			},
+		},
+		Inspection:  offer,
+		RequireALPN: true,
+	})
+	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.inner())
+	defer cancel()
+	if err := conn.HandshakeContext(tctx); err != nil {
+		stream.Reset(hop.Cancel)
+		conn.Close()
+		t.stream.Close()
+		switch {
+		case proxyAsOrigin != nil:
+			return &TrustError{Party: PartyOrigin, Err: proxyAsOrigin}
+		case ctx.Err() != nil:
+			return step(ctx, nil)
+		case tctx.Err() != nil:
+			return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("no inner handshake within %v", d.Timeouts.inner())}
+		}
+		return t.handshakeError(err)
+	}
+	t.inner = conn
+	confirmed, err := confirm(result, conn.InspectionAnswer())
+	if err != nil {
+		stream.Reset(hop.Cancel)
+		conn.Close()
+		t.stream.Close()
+		return err
+	}
+	cs := conn.ConnectionState()
+	a.rep.Inner = innerReport(&cs)
+	a.rep.Inner.Confirmed = confirmed
+	return nil
+}
+
+// handshakeError says what an error of the inner handshake means.
+func (t *Tunnel) handshakeError(err error) error {
+	if killed := t.killed(err); killed != nil {
+		return killed
+	}
+	var (
+		cert  *itls.CertificateError
+		alert *itls.AlertError
+	)
+	switch {
+	case errors.As(err, &cert):
+		return &TrustError{Party: PartyOrigin, Err: cert.Err}
+	case errors.As(err, &alert) && alert.Remote && refuses(alert.Alert):
+		return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("it refused the inner handshake: %w", err)}
+	case lost(err):
+		// Nobody has authenticated anything yet: the origin may just not be there.
+		return &UnreachableError{Party: PartyOrigin, Err: err}
+	}
+	return &IntegrityError{What: "the inner handshake does not hold", Err: err}
+}
+
+// refuses lists the alerts by which an honest origin that speaks inner sessions says no to this client. Any
+// other says that what reached it makes no sense, and what left here did.
+func refuses(alert tlsmsg.Alert) bool {
+	switch alert {
+	case tlsmsg.AlertBadCertificate, tlsmsg.AlertUnsupportedCertificate, tlsmsg.AlertCertificateRevoked,
+		tlsmsg.AlertCertificateExpired, tlsmsg.AlertCertificateUnknown, tlsmsg.AlertUnknownCA, tlsmsg.AlertCertificateRequired,
+		tlsmsg.AlertAccessDenied, tlsmsg.AlertInternalError, tlsmsg.AlertUserCanceled, tlsmsg.AlertUnrecognizedName:
+		return true
+	}
+	return false
+}
+
+func lost(err error) bool {
+	var (
+		reset   *hop.ResetError
+		session *hop.SessionError
+	)
+	return errors.As(err, &reset) || errors.As(err, &session) || errors.Is(err, itls.ErrTruncated)
+}
+
+// confirm compares the origin's answer in the inner session with the evidence. Both speak of hop 2; a
+// difference means that evidence and session do not belong together.
+func confirm(result *evidence.Result, answer *tlsmsg.InspectionAnswer) (bool, error) {
+	if answer == nil {
+		return false, nil
+	}
+	differs := func(what string) (bool, error) {
+		return false, &IntegrityError{What: fmt.Sprintf("origin and proxy do not speak of the same hop 2: %s differs", what)}
+	}
+	switch h := &result.Hop; {
+	case answer.HopVersion != h.Version:
+		return differs("version")
+	case answer.HopSuite != h.Suite:
+		return differs("suite")
+	case answer.HopALPN != h.ALPN:
+		return differs("ALPN")
+	case result.Kind != evidence.Authenticator:
+		return false, nil
+	case answer.HopID != result.HopID:
+		return differs("hop_id")
+	case result.Answer == nil:
+		return false, nil
+	case answer.HopPeer != result.Answer.HopPeer:
+		return differs("hop_peer")
+	}
+	return answer.HopPeer == 1, nil
+}

@@ -1,0 +1,87 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"vitrine/internal/hop"
+	"vitrine/internal/itls"
+	"vitrine/internal/pki"
+)
+
+// blind opens a tunnel that the proxy cannot read: a plain CONNECT with ordinary TLS in it.
+func (d *Dialer) blind(ctx context.Context, s *session, a *attempt) (t *Tunnel, refused *refusal, err error) {
+	t = &Tunnel{level: Blind, authority: a.authority, proxy: s.leaf, name: s.name}
+	resp, stream, err := d.connect(ctx, s, t, &hop.Request{Authority: a.authority})
+	if err != nil {
+		return nil, nil, err
+	}
+	if stream == nil {
+		refused, err := refusalOf(resp, a.authority, nil)
+		return nil, refused, err
+	}
+	t.stream = hop.NewConn(stream)
+	t.wire = &wire{Conn: t.stream}
+	if err := d.plainTLS(ctx, a, t, &noEOF{t.wire}); err != nil {
+		stream.Reset(hop.Cancel)
+		t.stream.Close()
+		return nil, nil, err
+	}
+	return t.opened(d, a), nil, nil
+}
+
+// noEOF makes an end below TLS an error. crypto/tls takes one for a close_notify, which would let a
+// proxy cut a response that ends with its connection.
+type noEOF struct{ *wire }
+
+func (c *noEOF) Read(p []byte) (int, error) {
+	n, err := c.wire.Read(p)
+	if err == io.EOF {
+		err = itls.ErrTruncated
+	}
+	return n, err
+}
+
+// plainTLS runs an ordinary TLS handshake with the origin over conn.
+func (d *Dialer) plainTLS(ctx context.Context, a *attempt, t *Tunnel, conn net.Conn) error {
+	var proxyAsOrigin error
+	c := tls.Client(conn, &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		RootCAs:      d.Roots,
+		ServerName:   a.host,
+		NextProtos:   []string{"http/1.1"},
+		Certificates: d.Certificates,
+		Time:         d.Time,
+		KeyLogWriter: d.keyLogWriter(),
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			proxyAsOrigin = pki.RefuseProxyAsOrigin(cs.PeerCertificates[0])
+			return proxyAsOrigin
+		},
+	})
+	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.inner())
+	defer cancel()
+	err := c.HandshakeContext(tctx)
+	if err == nil {
+		t.inner = c
+		return nil
+	}
+	if killed := t.killed(err); killed != nil {
+		return killed
+	}
+	var bad *tls.CertificateVerificationError
+	switch {
+	case proxyAsOrigin != nil:
+		return &TrustError{Party: PartyOrigin, Err: proxyAsOrigin}
+	case errors.As(err, &bad):
+		return &TrustError{Party: PartyOrigin, Err: bad.Err}
+	case ctx.Err() != nil:
+		return step(ctx, nil)
+	case tctx.Err() != nil:
+		return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("no TLS handshake within %v", d.Timeouts.inner())}
+	}
+	return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("TLS handshake: %w", err)}
+}

@@ -1,0 +1,270 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A pool holds the tunnels of a Transport. No method of an http.ClientConn is called while mu is held:
+// its state hook takes mu.
+type pool struct {
+	dialer      *Dialer
+	base        *http.Transport
+	max         int
+	idleTimeout time.Duration
+	keep        bool
+
+	mu      sync.Mutex
+	idle    map[string][]*conn // by authority, the last used at the end
+	all     map[*conn]struct{} // idle and busy
+	slots   int                // tunnels open or being opened
+	changed chan struct{}      // closed and replaced when a slot or a tunnel became free
+	closed  bool
+	wg      sync.WaitGroup // timers that run, and closings
+}
+
+// A conn is a tunnel with HTTP/1.1 on it.
+type conn struct {
+	p      *pool
+	key    string // authority
+	tunnel *Tunnel
+	cc     *http.ClientConn
+
+	// Guarded by pool.mu.
+	idle  bool
+	since time.Time
+	timer *time.Timer
+	gone  bool
+}
+
+type tunnelKey struct{}
+
+// take returns an idle tunnel to a's authority, reserved, or opens one; fresh says which.
+func (p *pool) take(ctx context.Context, a *attempt) (c *conn, fresh bool, err error) {
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, false, ErrClosed
+		}
+		if list := p.idle[a.authority]; len(list) > 0 {
+			c := list[len(list)-1]
+			p.unidleLocked(c)
+			p.mu.Unlock()
+			if c.cc.Reserve() == nil {
+				return c, false, nil
+			}
+			if c.cc.Err() != nil {
+				p.remove(c)
+			}
+			continue
+		}
+		if p.slots < p.max {
+			p.slots++
+			p.mu.Unlock()
+			c, err := p.dial(ctx, a)
+			return c, true, err
+		}
+		if c := p.oldestLocked(); c != nil {
+			p.unidleLocked(c)
+			p.mu.Unlock()
+			c.cc.Close()
+			p.remove(c)
+			continue
+		}
+		changed := p.changed
+		p.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, false, step(ctx, nil)
+		}
+	}
+}
+
+// dial opens a tunnel on a slot that the caller took.
+func (p *pool) dial(ctx context.Context, a *attempt) (*conn, error) {
+	t, err := p.dialer.open(ctx, a)
+	if err != nil {
+		p.release()
+		return nil, err
+	}
+	c := &conn{p: p, key: a.authority, tunnel: t}
+	c.cc, err = p.base.NewClientConn(context.WithValue(ctx, tunnelKey{}, t), "https", a.authority)
+	if err == nil {
+		err = c.cc.Reserve()
+	}
+	if err != nil {
+		if c.cc != nil {
+			c.cc.Close()
+		}
+		t.Close()
+		p.release()
+		return nil, err
+	}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		c.cc.Close()
+		t.Close()
+		p.release()
+		return nil, ErrClosed
+	}
+	p.all[c] = struct{}{}
+	p.mu.Unlock()
+	c.cc.SetStateHook(c.stateChanged)
+	return c, nil
+}
+
+// stateChanged is called by net/http, on the goroutine that read the end of a body or closed it.
+func (c *conn) stateChanged(cc *http.ClientConn) {
+	switch {
+	case cc.Err() != nil:
+		c.p.remove(c)
+	case cc.Available() > 0 && cc.InFlight() == 0:
+		c.tunnel.busy.Store(false)
+		c.p.putIdle(c)
+	}
+}
+
+func (p *pool) putIdle(c *conn) {
+	p.mu.Lock()
+	if c.gone || c.idle {
+		p.mu.Unlock()
+		return
+	}
+	if p.closed || !p.keep {
+		p.mu.Unlock()
+		p.closeLater(c)
+		return
+	}
+	c.idle, c.since = true, time.Now()
+	p.idle[c.key] = append(p.idle[c.key], c)
+	p.wg.Add(1)
+	c.timer = time.AfterFunc(p.idleTimeout, func() {
+		defer p.wg.Done()
+		p.expire(c)
+	})
+	p.wakeLocked()
+	p.mu.Unlock()
+}
+
+// closeLater closes c on a goroutine of its own: net/http calls the state hook where a goodbye to a slow
+// peer must not hold it up.
+func (p *pool) closeLater(c *conn) {
+	p.wg.Go(func() {
+		c.cc.Close()
+		p.remove(c)
+	})
+}
+
+// expire closes c unless it was taken while its timer fired.
+func (p *pool) expire(c *conn) {
+	p.mu.Lock()
+	if !c.idle || time.Since(c.since) < p.idleTimeout {
+		p.mu.Unlock()
+		return
+	}
+	p.unidleLocked(c)
+	p.mu.Unlock()
+	c.cc.Close()
+	p.remove(c)
+}
+
+// unidleLocked takes c off the idle list.
+func (p *pool) unidleLocked(c *conn) {
+	if !c.idle {
+		return
+	}
+	c.idle = false
+	if c.timer.Stop() {
+		p.wg.Done()
+	}
+	list := p.idle[c.key]
+	list = slices.DeleteFunc(list, func(o *conn) bool { return o == c })
+	if len(list) == 0 {
+		delete(p.idle, c.key)
+	} else {
+		p.idle[c.key] = list
+	}
+}
+
+func (p *pool) oldestLocked() *conn {
+	var oldest *conn
+	for _, list := range p.idle {
+		if c := list[0]; oldest == nil || c.since.Before(oldest.since) {
+			oldest = c
+		}
+	}
+	return oldest
+}
+
+// remove forgets a tunnel that is closed, and closes what net/http may have left.
+func (p *pool) remove(c *conn) {
+	p.mu.Lock()
+	if c.gone {
+		p.mu.Unlock()
+		return
+	}
+	c.gone = true
+	p.unidleLocked(c)
+	delete(p.all, c)
+	p.slots--
+	p.wakeLocked()
+	p.mu.Unlock()
+	c.tunnel.Close()
+}
+
+func (p *pool) release() {
+	p.mu.Lock()
+	p.slots--
+	p.wakeLocked()
+	p.mu.Unlock()
+}
+
+func (p *pool) wakeLocked() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *pool) closeIdle() {
+	p.mu.Lock()
+	var idle []*conn
+	for _, list := range p.idle {
+		idle = append(idle, list...)
+	}
+	for _, c := range idle {
+		p.unidleLocked(c)
+	}
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.cc.Close()
+		p.remove(c)
+	}
+	p.dialer.hop1.closeIdle()
+}
+
+func (p *pool) close() error {
+	p.mu.Lock()
+	p.closed = true
+	var all []*conn
+	for c := range p.all {
+		all = append(all, c)
+	}
+	for _, c := range all {
+		p.unidleLocked(c)
+	}
+	p.wakeLocked()
+	p.mu.Unlock()
+	for _, c := range all {
+		p.wg.Go(func() {
+			c.cc.Close()
+			p.remove(c)
+		})
+	}
+	p.wg.Wait()
+	return p.dialer.Close()
+}

@@ -1,0 +1,140 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode"
+
+	"vitrine/frames"
+	"vitrine/internal/evidence"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+)
+
+// A refusal is a 470 (Inspection Required).
+type refusal struct {
+	options []fields.Mode
+	// justified says that evidence shows the origin itself to have picked no itls token although it
+	// was offered them all.
+	justified bool
+	why       string
+}
+
+func (r *refusal) offers(m fields.Mode) bool { return slices.Contains(r.options, m) }
+
+// levelError names what is on offer, and what to accept for it. Who accepts intact gets less besides only
+// where that is justified; else the lower level has to be asked for alone.
+func (r *refusal) levelError(a *attempt, why string, besides bool) *LevelError {
+	e := &LevelError{Authority: a.authority, Accepted: a.levels, Why: why}
+	for _, o := range r.options {
+		e.Offered = append(e.Offered, string(o))
+	}
+	option := Level("")
+	switch {
+	case !a.accepts(Intact) && r.offers(fields.Intact):
+		option = Intact
+	case r.offers(fields.Blind) && !(besides && a.accepts(Blind)):
+		option = Blind
+	default:
+		return e
+	}
+	e.Option = string(option)
+	if besides {
+		e.Option = join(append(slices.Clone(a.levels), option), ",")
+	}
+	return e
+}
+
+// refusalOf reads an answer to a CONNECT that opened no tunnel: a refusal for a 470, an error for all
+// else. check verifies the evidence that came with it; nil where none was asked for.
+func refusalOf(resp *hop.Response, authority string, check func() (*evidence.Result, error)) (*refusal, error) {
+	if resp.Status != frames.StatusInspectionRequired {
+		return nil, statusError(resp, authority)
+	}
+	options, err := fields.ParseOptions(resp.Header.Values(fields.InspectionOptions))
+	if err != nil {
+		return nil, &UnreachableError{Party: PartyProxy, Status: resp.Status, Err: err}
+	}
+	r := &refusal{options: options, why: "the proxy does not carry it readable"}
+	if check == nil {
+		return r, nil
+	}
+	if len(resp.Evidence) == 0 {
+		r.why = "the proxy refuses it and shows no evidence that this is the origin's doing"
+		return r, nil
+	}
+	result, err := check()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !result.OfferedTokens:
+		r.why = "the proxy refuses it, and the evidence shows that it did not offer the origin an inner session"
+	case !result.PickedNone:
+		r.why = "the proxy refuses it, although the evidence shows that the origin would take an inner session"
+	default:
+		r.justified, r.why = true, "the origin does not speak inner sessions, as its signature shows"
+	}
+	return r, nil
+}
+
+// statusError maps an answer to a CONNECT. What the proxy could not do because of the origin is the
+// origin's; what it would not do, whoever asked, is the proxy's.
+func statusError(resp *hop.Response, authority string) error {
+	var last fields.ProxyStatus
+	members, err := fields.ParseProxyStatus(resp.Header.Values(fields.ProxyStatusName))
+	if err == nil {
+		for _, m := range members { // the nearest to the origin comes first
+			if m.Error != "" {
+				last = m
+				break
+			}
+		}
+	}
+	text := fmt.Sprintf("the proxy answered %d %s", resp.Status, http.StatusText(resp.Status))
+	text = strings.TrimSpace(text)
+	if last.Error != "" {
+		text += ": " + printable(last.Error)
+	}
+	if last.Details != "" {
+		text += ": " + printable(last.Details)
+	}
+	cause := errors.New(text)
+	if last.Error == fields.ErrorTLSCertificate {
+		return &TrustError{Party: PartyOrigin, Err: fmt.Errorf("%s, says the proxy: %w", authority, cause)}
+	}
+	return &UnreachableError{Party: blame(last.Error, resp.Status), Status: resp.Status, ProxyError: last.Error, Err: cause}
+}
+
+// blame follows the groups of RFC 9209, section 2.3.
+func blame(proxyError string, status int) Party {
+	switch proxyError {
+	case fields.ErrorDestinationIPProhibited, fields.ErrorHTTPRequestDenied, fields.ErrorHTTPRequest,
+		fields.ErrorProxyInternal, fields.ErrorProxyInternalResponse, fields.ErrorProxyConfiguration, fields.ErrorProxyLoopDetected:
+		return PartyProxy
+	case "":
+		if status == http.StatusBadGateway || status == http.StatusGatewayTimeout {
+			return PartyOrigin
+		}
+		return PartyProxy
+	}
+	return PartyOrigin
+}
+
+// printable keeps a stranger's text on one line of a terminal, and short.
+func printable(s string) string {
+	const limit = 256
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "..."
+	}
+	return s
+}

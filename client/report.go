@@ -1,0 +1,186 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+
+	"vitrine/internal/pki"
+	"vitrine/internal/tlsmsg"
+)
+
+// A Report says what is known of an exchange, or of the failure to have one. Everything but Bytes,
+// BodySHA256, Killed and Error is final when RoundTrip returns; those four are complete once the body
+// returned io.EOF or another error, or was closed, and are written by the goroutine that reads it.
+type Report struct {
+	Level      Level           // "" when no tunnel was opened
+	Status     int             // of the HTTP response; 0 when there was none
+	Exit       int             // left to the command line
+	Bytes      int64           // of the response's body, delivered
+	BodySHA256 string          // of those bytes, in hex; "" when there was no response
+	Proxies    []ProxyReport   // who could read or stop it, client side first
+	Evidence   *EvidenceReport // nil when the proxy showed none
+	Inner      *InnerReport    // the TLS session with the origin; nil when there was none
+	Killed     *KilledReport   // nil unless a proxy killed it
+	Error      string          // "" when all went well
+
+	// EvidenceBytes is the evidence as it arrived, whether or not it was verified.
+	EvidenceBytes []byte
+	// Chains are the verified chains of the origin in the session with it, and Proxy the leaf of the
+	// proxy. Neither is in the JSON.
+	Chains [][]*x509.Certificate
+	Proxy  *x509.Certificate
+}
+
+// A ProxyReport names a proxy by its certificate, which was verified on hop 1.
+type ProxyReport struct {
+	Subject string `json:"subject"`
+	SPKI    string `json:"spki_sha256"`
+}
+
+// An EvidenceReport is what the proxy showed about the origin. Unless Verified, kind, authority and hop
+// are only what was claimed.
+type EvidenceReport struct {
+	Kind          string    `json:"kind"` // claim, transcript or authenticator
+	Authority     string    `json:"authority"`
+	Verified      bool      `json:"verified"`
+	OriginSubject string    `json:"origin_subject"`
+	OriginSPKI    string    `json:"origin_spki_sha256"`
+	Hop           HopReport `json:"hop"`
+}
+
+// A HopReport is hop 2 as the proxy sees it. It is the proxy's word unless InnerReport.Confirmed.
+type HopReport struct {
+	Version string `json:"version"`
+	Suite   string `json:"suite"`
+	Group   string `json:"group"`
+	ALPN    string `json:"alpn"`
+}
+
+// An InnerReport is the TLS session with the origin: the inner session at intact, an ordinary one at
+// blind and direct.
+type InnerReport struct {
+	Version string `json:"version"`
+	Suite   string `json:"suite"`
+	Group   string `json:"group"`
+	ALPN    string `json:"alpn"`
+	Resumed bool   `json:"resumed"`
+	// Confirmed says that the origin confirmed, in the inner session and in its evidence alike, this
+	// proxy and the hop 2 that the proxy described.
+	Confirmed bool   `json:"confirmed"`
+	PeerSPKI  string `json:"peer_spki_sha256"`
+}
+
+// A KilledReport says why a proxy killed the tunnel. Rule and Reason are empty unless SignatureVerified.
+type KilledReport struct {
+	Rule              string `json:"rule"`
+	Reason            string `json:"reason"`
+	Proxy             string `json:"proxy"`
+	SignatureVerified bool   `json:"signature_verified"`
+}
+
+// MarshalJSON writes null for what there is none of.
+func (r *Report) MarshalJSON() ([]byte, error) {
+	proxies := r.Proxies
+	if proxies == nil {
+		proxies = []ProxyReport{}
+	}
+	return json.Marshal(struct {
+		Level      *Level          `json:"level"`
+		Status     *int            `json:"status"`
+		Exit       int             `json:"exit"`
+		BodySHA256 *string         `json:"body_sha256"`
+		Bytes      int64           `json:"bytes"`
+		Proxies    []ProxyReport   `json:"proxies"`
+		Evidence   *EvidenceReport `json:"evidence"`
+		Inner      *InnerReport    `json:"inner"`
+		Killed     *KilledReport   `json:"killed"`
+		Error      *string         `json:"error"`
+	}{
+		orNull(r.Level), orNull(r.Status), r.Exit, orNull(r.BodySHA256), r.Bytes, proxies, r.Evidence, r.Inner, r.Killed, orNull(r.Error),
+	})
+}
+
+func orNull[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}
+
+type reportKey struct{}
+
+// ReportOf returns the report of a response that came from a [Transport], and nil for any other. It
+// survives what http.Client wraps around the body.
+func ReportOf(resp *http.Response) *Report {
+	if resp == nil || resp.Request == nil {
+		return nil
+	}
+	r, _ := resp.Request.Context().Value(reportKey{}).(*Report)
+	return r
+}
+
+func withReport(ctx context.Context, r *Report) context.Context {
+	return context.WithValue(ctx, reportKey{}, r)
+}
+
+func proxyReport(leaf *x509.Certificate, name string) ProxyReport {
+	subject := leaf.Subject.String()
+	if subject == "" {
+		subject = name
+	}
+	return ProxyReport{Subject: subject, SPKI: spki(leaf)}
+}
+
+func spki(cert *x509.Certificate) string {
+	if cert == nil {
+		return ""
+	}
+	h := pki.SPKIHash(cert)
+	return hex.EncodeToString(h[:])
+}
+
+func innerReport(cs *tls.ConnectionState) *InnerReport {
+	r := &InnerReport{
+		Version: tls.VersionName(cs.Version),
+		Suite:   suiteName(cs.CipherSuite),
+		Group:   groupName(cs.CurveID),
+		ALPN:    cs.NegotiatedProtocol,
+		Resumed: cs.DidResume,
+	}
+	if len(cs.PeerCertificates) > 0 {
+		r.PeerSPKI = spki(cs.PeerCertificates[0])
+	}
+	return r
+}
+
+// suiteName knows the suites of RFC 9150, which crypto/tls does not.
+func suiteName(id uint16) string {
+	switch id {
+	case tlsmsg.SuiteSHA256:
+		return "TLS_SHA256_SHA256"
+	case tlsmsg.SuiteSHA384:
+		return "TLS_SHA384_SHA384"
+	case 0:
+		return ""
+	}
+	return tls.CipherSuiteName(id)
+}
+
+// groupName is the name in TLS's registry where crypto/tls has one of its own.
+func groupName(id tls.CurveID) string {
+	switch id {
+	case 0:
+		return ""
+	case tls.CurveP256:
+		return "secp256r1"
+	case tls.CurveP384:
+		return "secp384r1"
+	case tls.CurveP521:
+		return "secp521r1"
+	}
+	return id.String()
+}

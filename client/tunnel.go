@@ -1,0 +1,243 @@
+package client
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vitrine/internal/hop"
+	"vitrine/internal/itls"
+	"vitrine/internal/verdict"
+)
+
+// A Tunnel is a verified connection to an origin. Read and Write carry the application's bytes; their errors are
+// the typed ones of this package once the tunnel fails, and io.EOF only when the origin ended it itself.
+type Tunnel struct {
+	inner     inner
+	level     Level
+	authority string
+	wire      *wire     // below inner
+	stream    *hop.Conn // nil at direct
+	report    *Report
+	done      func() // once, at Close
+
+	// For verdicts; proxy is nil at direct.
+	proxy *x509.Certificate
+	name  string
+	nonce *[32]byte // nil at blind, where nothing can be killed by rule
+
+	// busy says that an exchange is under way, which Close then cuts instead of saying goodbye.
+	busy    atomic.Bool
+	written atomic.Int64
+	closing atomic.Bool
+	once    sync.Once
+	mu      sync.Mutex
+	cause   error // the first error that was not ours
+}
+
+// inner is *itls.Conn or *tls.Conn.
+type inner interface {
+	net.Conn
+	CloseWrite() error
+	ConnectionState() tls.ConnectionState
+}
+
+// wire counts what leaves below the session with the origin, its own records included.
+type wire struct {
+	net.Conn
+	n atomic.Int64
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	w.n.Add(int64(n))
+	return n, err
+}
+
+// protected is a wire inside a hop, as itls demands.
+type protected struct {
+	*wire
+	conn *hop.Conn
+}
+
+func (p *protected) HopState() tls.ConnectionState { return p.conn.HopState() }
+
+// Report describes the tunnel. It is shared and must not be changed.
+func (t *Tunnel) Report() *Report { return t.report }
+
+// Level is how the tunnel was opened.
+func (t *Tunnel) Level() Level { return t.level }
+
+// ConnectionState is that of the TLS session with the origin.
+func (t *Tunnel) ConnectionState() tls.ConnectionState { return t.inner.ConnectionState() }
+
+// ExportKeyingMaterial exports from the session with the origin (RFC 8446, section 7.5).
+func (t *Tunnel) ExportKeyingMaterial(label string, context []byte, length int) ([]byte, error) {
+	if c, ok := t.inner.(*itls.Conn); ok {
+		return c.ExportKeyingMaterial(label, context, length)
+	}
+	cs := t.inner.ConnectionState()
+	return cs.ExportKeyingMaterial(label, context, length)
+}
+
+// opened finishes a tunnel whose handshakes are done.
+func (t *Tunnel) opened(d *Dialer, a *attempt) *Tunnel {
+	cs := t.inner.ConnectionState()
+	if a.rep.Inner == nil {
+		a.rep.Inner = innerReport(&cs)
+	}
+	a.rep.Level, a.rep.Chains = t.level, cs.VerifiedChains
+	if t.level == Direct {
+		a.rep.Proxies, a.rep.Proxy = nil, nil
+	}
+	t.report = a.rep
+	d.hop1.count(1)
+	t.done = func() { d.hop1.count(-1) }
+	return t
+}
+
+// Read reads what the origin sent.
+func (t *Tunnel) Read(p []byte) (int, error) {
+	n, err := t.inner.Read(p)
+	if err != nil && err != io.EOF {
+		err = t.failed(err)
+	}
+	return n, err
+}
+
+// Write writes to the origin.
+func (t *Tunnel) Write(p []byte) (int, error) {
+	before := t.wire.n.Load()
+	n, err := t.inner.Write(p)
+	if n > 0 || t.wire.n.Load() != before {
+		t.written.Add(int64(max(n, 1)))
+	}
+	if err != nil {
+		err = t.failed(err)
+	}
+	return n, err
+}
+
+// CloseWrite tells the origin that nothing more follows.
+func (t *Tunnel) CloseWrite() error { return t.inner.CloseWrite() }
+
+// Close ends the tunnel behind everything written.
+func (t *Tunnel) Close() error {
+	err := net.ErrClosed
+	t.once.Do(func() {
+		t.closing.Store(true)
+		if t.busy.Load() && t.stream != nil {
+			t.stream.Stream().Reset(hop.Cancel)
+		}
+		err = t.inner.Close()
+		if t.stream != nil {
+			t.stream.Close() // an inner session that failed may have left it open
+		}
+		t.done()
+	})
+	return err
+}
+
+// LocalAddr is that of the TCP connection.
+func (t *Tunnel) LocalAddr() net.Addr { return t.inner.LocalAddr() }
+
+// RemoteAddr is the proxy's, or at direct the origin's.
+func (t *Tunnel) RemoteAddr() net.Addr { return t.inner.RemoteAddr() }
+
+// SetDeadline sets both deadlines.
+func (t *Tunnel) SetDeadline(at time.Time) error { return t.inner.SetDeadline(at) }
+
+// SetReadDeadline bounds Reads.
+func (t *Tunnel) SetReadDeadline(at time.Time) error { return t.inner.SetReadDeadline(at) }
+
+// SetWriteDeadline bounds Writes.
+func (t *Tunnel) SetWriteDeadline(at time.Time) error { return t.inner.SetWriteDeadline(at) }
+
+// failed remembers the first error that is not of our own making, and types it.
+func (t *Tunnel) failed(err error) error {
+	if t.closing.Load() || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	t.mu.Lock()
+	if t.cause == nil {
+		t.cause = err
+	}
+	t.mu.Unlock()
+	typed := t.typed(err)
+	rep := *t.report
+	return reported(typed, &rep)
+}
+
+// fault is a new error for what ended the tunnel, nil when nothing did.
+func (t *Tunnel) fault() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cause == nil {
+		return nil
+	}
+	return t.typed(t.cause)
+}
+
+// typed says what an error after the handshake with the origin means. There every end without
+// close_notify counts as an attack: whoever can cut a tunnel can choose where.
+func (t *Tunnel) typed(err error) error {
+	if killed := t.killed(err); killed != nil {
+		return killed
+	}
+	if t.level == Direct {
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "local error" { // crypto/tls: we sent an alert, for what they sent is bad
+			return &IntegrityError{What: "the origin's records do not hold", Err: err}
+		}
+		return &UnreachableError{Party: PartyOrigin, Err: err}
+	}
+	var record *itls.RecordError
+	var alert *itls.AlertError
+	var reset *hop.ResetError
+	what := "the tunnel ended without the origin's close_notify"
+	switch {
+	case errors.As(err, &record):
+		what = "bytes were changed on the way from the origin"
+	case errors.As(err, &alert) && alert.Remote:
+		what = "the origin ended the session with an alert; bytes may have been changed on the way to it"
+	case errors.As(err, &reset):
+		what = "the tunnel was reset"
+	}
+	return &IntegrityError{What: what, Err: err}
+}
+
+// killed returns a KilledError when err is the proxy's kill.
+func (t *Tunnel) killed(err error) error {
+	var reset *hop.ResetError
+	if !errors.As(err, &reset) || !reset.Remote || reset.Code != hop.Killed || t.proxy == nil {
+		return nil
+	}
+	e := &KilledError{Proxy: t.name, Err: err}
+	switch {
+	case len(reset.Verdict) == 0:
+		return e
+	case t.nonce == nil:
+		e.Err = fmt.Errorf("%w (a verdict about a tunnel without a nonce proves nothing)", err)
+		return e
+	}
+	tbs, verr := verdict.Verify(reset.Verdict, verdict.Expect{Proxy: t.proxy, Nonce: *t.nonce, Authority: t.authority, CheckLeaf: true})
+	if verr != nil {
+		e.Err = fmt.Errorf("%w (%w)", err, verr)
+		return e
+	}
+	e.SignatureVerified, e.Rule, e.Reason, e.Time = true, tbs.Rule, tbs.Detail, tbs.Time
+	if e.Reason == "" {
+		e.Reason = tbs.Reason.String()
+	}
+	if e.Rule == "" {
+		e.Rule = tbs.Reason.String()
+	}
+	return e
+}
