@@ -1,0 +1,250 @@
+package itls
+
+import (
+	"crypto"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"slices"
+
+	"vitrine/internal/tlsmsg"
+)
+
+const (
+	serverVerifyContext = "TLS 1.3, server CertificateVerify"
+	clientVerifyContext = "TLS 1.3, client CertificateVerify"
+)
+
+// appendCertificate appends Certificate to b and to the transcript. A nil cert is a client's refusal
+// to show one.
+func (c *Conn) appendCertificate(b []byte, cert *tls.Certificate, ocsp, scts bool) ([]byte, error) {
+	m := new(tlsmsg.Certificate)
+	if cert != nil {
+		for i, der := range cert.Certificate {
+			var x tlsmsg.ExtensionBuilder
+			if i == 0 && ocsp && len(cert.OCSPStaple) > 0 {
+				x.OCSP(cert.OCSPStaple)
+			}
+			if i == 0 && scts && len(cert.SignedCertificateTimestamps) > 0 {
+				x.SCTs(cert.SignedCertificateTimestamps)
+			}
+			extensions, err := x.Extensions()
+			if err != nil {
+				return nil, err
+			}
+			m.Entries = append(m.Entries, tlsmsg.CertificateEntry{Cert: der, Extensions: extensions})
+		}
+	}
+	return c.appendMessage(b, m)
+}
+
+// appendCertificateVerify appends CertificateVerify over the transcript so far.
+func (c *Conn) appendCertificateVerify(b []byte, cert *tls.Certificate, scheme tls.SignatureScheme, context string) ([]byte, error) {
+	content := tlsmsg.SignedContent(context, c.transcript.Sum(nil))
+	sig, err := tlsmsg.Sign(rand.Reader, cert.PrivateKey.(crypto.Signer), scheme, content)
+	if err != nil {
+		return nil, err
+	}
+	return c.appendMessage(b, &tlsmsg.CertificateVerify{Scheme: scheme, Signature: sig})
+}
+
+// appendFinished appends Finished over the transcript so far.
+func (c *Conn) appendFinished(b, secret []byte) ([]byte, error) {
+	data, err := c.suite.finished(secret, c.transcript.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	return c.appendMessage(b, &tlsmsg.Finished{VerifyData: data})
+}
+
+// appendMessage appends a message to b and to the transcript.
+func (c *Conn) appendMessage(b []byte, m interface {
+	Append(b []byte) ([]byte, error)
+},
+) ([]byte, error) {
+	start := len(b)
+	b, err := m.Append(b)
+	if err == nil {
+		c.transcript.Write(b[start:])
+	}
+	return b, err
+}
+
+// readFinished reads the peer's Finished.
+func (c *Conn) readFinished(secret []byte) error {
+	msg, err := c.expect(tlsmsg.TypeFinished)
+	if err != nil {
+		return err
+	}
+	m, err := tlsmsg.ParseFinished(msg)
+	if err != nil {
+		return err
+	}
+	want, err := c.suite.finished(secret, c.transcript.Sum(nil))
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal(want, m.VerifyData) {
+		return abort(tlsmsg.AlertDecryptError, "the peer's Finished does not verify")
+	}
+	c.transcript.Write(msg)
+	return nil
+}
+
+// signer finds the best scheme that a certificate's key can sign with and the peer takes.
+func signer(cert *tls.Certificate, offered []tls.SignatureScheme) (tls.SignatureScheme, error) {
+	key, ok := cert.PrivateKey.(crypto.Signer)
+	if !ok {
+		return 0, errors.New("certificate without a key that can sign")
+	}
+	if allowed := cert.SupportedSignatureAlgorithms; allowed != nil {
+		offered = slices.DeleteFunc(slices.Clone(offered), func(s tls.SignatureScheme) bool { return !slices.Contains(allowed, s) })
+	}
+	return tlsmsg.PickScheme(key.Public(), offered)
+}
+
+// readPeer takes the peer's Certificate message, reads its CertificateVerify, and has the chain and
+// then the callbacks judge it: callbacks see only a peer that has proven its key.
+func (c *Conn) readPeer(certificate []byte, ocsp, scts bool) error {
+	m, err := tlsmsg.ParseCertificate(certificate)
+	if err != nil {
+		return err
+	}
+	if len(m.Context) > 0 {
+		return abort(tlsmsg.AlertIllegalParameter, "certificate_request_context in the handshake")
+	}
+	for _, e := range m.Entries {
+		if err := checkEntryExtensions(e.Extensions, ocsp, scts); err != nil {
+			return err
+		}
+	}
+	c.transcript.Write(certificate)
+	if len(m.Entries) == 0 {
+		return c.noCertificate()
+	}
+	raw := make([][]byte, len(m.Entries))
+	certs := make([]*x509.Certificate, len(m.Entries))
+	for i, e := range m.Entries {
+		raw[i] = slices.Clone(e.Cert)
+		if certs[i], err = x509.ParseCertificate(raw[i]); err != nil {
+			return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
+		}
+	}
+	c.state.PeerCertificates = certs
+	c.state.OCSPResponse = slices.Clone(m.Entries[0].OCSP)
+	for _, sct := range m.Entries[0].SCTs {
+		c.state.SignedCertificateTimestamps = append(c.state.SignedCertificateTimestamps, slices.Clone(sct))
+	}
+	if tlsmsg.SchemesFor(certs[0].PublicKey) == nil {
+		return &AlertError{
+			Alert: tlsmsg.AlertUnsupportedCertificate,
+			Err:   &CertificateError{errors.New("its key has no signature scheme in TLS 1.3")},
+		}
+	}
+	if err := c.readCertificateVerify(certs[0]); err != nil {
+		return err
+	}
+	if c.client || c.tls.ClientAuth >= tls.VerifyClientCertIfGiven {
+		if c.state.VerifiedChains, err = c.verifyChain(certs); err != nil {
+			return &AlertError{Alert: certificateAlert(err), Err: &CertificateError{err}}
+		}
+	}
+	if f := c.tls.VerifyPeerCertificate; f != nil {
+		if err := f(raw, c.state.VerifiedChains); err != nil {
+			return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
+		}
+	}
+	return c.verifyConnection()
+}
+
+// noCertificate is an empty Certificate: only a client may send it, and only where none is required.
+func (c *Conn) noCertificate() error {
+	switch {
+	case c.client:
+		return abort(tlsmsg.AlertDecodeError, "the server sent no certificate")
+	case c.tls.ClientAuth == tls.RequireAnyClientCert, c.tls.ClientAuth == tls.RequireAndVerifyClientCert:
+		return &AlertError{
+			Alert: tlsmsg.AlertCertificateRequired,
+			Err:   &CertificateError{errors.New("the client sent none")},
+		}
+	}
+	return c.verifyConnection()
+}
+
+func (c *Conn) verifyConnection() error {
+	if f := c.tls.VerifyConnection; f != nil {
+		if err := f(c.state); err != nil {
+			return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
+		}
+	}
+	return nil
+}
+
+func checkEntryExtensions(list []tlsmsg.Extension, ocsp, scts bool) error {
+	for _, e := range list {
+		switch {
+		case e.Type == tlsmsg.ExtensionStatusRequest && ocsp, e.Type == tlsmsg.ExtensionSCT && scts:
+		case e.Type == tlsmsg.ExtensionInspection:
+			// It belongs into an authenticator's leaf entry, and here into EncryptedExtensions.
+			return abort(tlsmsg.AlertIllegalParameter, "inspection beside a certificate of the handshake")
+		default:
+			return abort(tlsmsg.AlertUnsupportedExtension, "extension %d beside a certificate", e.Type)
+		}
+	}
+	return nil
+}
+
+func (c *Conn) readCertificateVerify(leaf *x509.Certificate) error {
+	context := clientVerifyContext
+	if c.client {
+		context = serverVerifyContext
+	}
+	msg, err := c.expect(tlsmsg.TypeCertificateVerify)
+	if err != nil {
+		return err
+	}
+	m, err := tlsmsg.ParseCertificateVerify(msg)
+	if err != nil {
+		return err
+	}
+	err = tlsmsg.Verify(leaf.PublicKey, m.Scheme, tlsmsg.SignedContent(context, c.transcript.Sum(nil)), m.Signature)
+	switch {
+	case errors.Is(err, tlsmsg.ErrScheme):
+		return &AlertError{Alert: tlsmsg.AlertIllegalParameter, Err: err}
+	case err != nil:
+		return &AlertError{Alert: tlsmsg.AlertDecryptError, Err: err}
+	}
+	c.transcript.Write(msg)
+	return nil
+}
+
+func (c *Conn) verifyChain(certs []*x509.Certificate) ([][]*x509.Certificate, error) {
+	opts := x509.VerifyOptions{
+		Roots:         c.tls.RootCAs,
+		CurrentTime:   now(c.tls),
+		Intermediates: x509.NewCertPool(),
+	}
+	if c.client {
+		opts.DNSName = c.tls.ServerName
+	} else {
+		opts.Roots = c.tls.ClientCAs
+		opts.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	}
+	for _, cert := range certs[1:] {
+		opts.Intermediates.AddCert(cert)
+	}
+	return certs[0].Verify(opts)
+}
+
+// certificateAlert says in an alert why a chain does not verify.
+func certificateAlert(err error) tlsmsg.Alert {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return tlsmsg.AlertUnknownCA
+	}
+	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
+		return tlsmsg.AlertCertificateExpired
+	}
+	return tlsmsg.AlertBadCertificate
+}

@@ -1,0 +1,74 @@
+package itls
+
+import "vitrine/internal/tlsmsg"
+
+// postHandshake takes handshake bytes that arrived after the handshake: tickets, which a client
+// throws away because this package does not resume, and KeyUpdates.
+func (c *Conn) postHandshake(data []byte) error {
+	c.in.hand = append(c.in.hand, data...)
+	for {
+		msg, rest, err := tlsmsg.SplitHandshake(c.in.hand, tlsmsg.MaxHandshake)
+		if err == tlsmsg.ErrShort {
+			if len(c.in.hand) == 0 {
+				c.in.hand = nil // long-lived sessions keep no memory for rare messages
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c.in.hand = rest
+		switch t := tlsmsg.MessageType(msg); {
+		case t == tlsmsg.TypeNewSessionTicket && c.client:
+			_, err = tlsmsg.ParseNewSessionTicket(msg)
+		case t == tlsmsg.TypeKeyUpdate:
+			err = c.receiveKeyUpdate(msg)
+		default:
+			err = abort(tlsmsg.AlertUnexpectedMessage, "%s after the handshake", t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Conn) receiveKeyUpdate(msg []byte) error {
+	u, err := tlsmsg.ParseKeyUpdate(msg)
+	if err != nil {
+		return err
+	}
+	c.in.keyUpdates++
+	if c.in.keyUpdates > maxKeyUpdates {
+		return abort(tlsmsg.AlertUnexpectedMessage, "more than %d KeyUpdates", maxKeyUpdates)
+	}
+	if err := c.endOfKeys(); err != nil {
+		return err
+	}
+	if err := c.in.update(); err != nil {
+		return err
+	}
+	if u.Requested {
+		// Requests that arrive while a Write is busy get one answer (RFC 8446, section 4.6.3).
+		c.out.pending.Lock()
+		c.out.pending.keyUpdate = true
+		c.out.pending.Unlock()
+		c.sendPending()
+	}
+	return nil
+}
+
+// sendKeyUpdate answers a request. This package never asks: some peers fail on these suites'
+// KeyUpdates. The caller holds c.out.
+func (c *Conn) sendKeyUpdate() error {
+	msg, err := new(tlsmsg.KeyUpdate).Append(nil)
+	if err == nil {
+		err = c.writeRecord(tlsmsg.TypeHandshake, msg)
+	}
+	if err == nil {
+		err = c.out.update()
+	}
+	if err != nil && c.out.err == nil {
+		c.out.err = err
+	}
+	return err
+}
