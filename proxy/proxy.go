@@ -10,7 +10,6 @@
 package proxy
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -19,13 +18,11 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"vitrine/internal/connectto"
 	"vitrine/internal/fields"
-	"vitrine/internal/pki"
 	"vitrine/proxy/inspect"
 )
 
@@ -103,10 +100,10 @@ type Policy struct {
 	// Modes are those that the proxy allows, of intact and blind. Default (nil): intact alone. Empty
 	// and not nil refuses everything.
 	Modes []fields.Mode
-	// HeldBytes bounds what one tunnel may hold back for its inspectors, in both directions together;
-	// past it the tunnel is killed. Default: 1 MiB.
+	// HeldBytes bounds what one direction of a tunnel may hold back for its inspectors; past it the
+	// tunnel is killed. Default: 1 MiB.
 	HeldBytes int
-	// HoldTime bounds how long an inspector may hold. Default: 30 s.
+	// HoldTime bounds how long an inspector may hold; past it the tunnel is killed. Default: 30 s.
 	HoldTime time.Duration
 	// TellOrigins puts the rule and the detail of a kill into the origin's verdict too. Default: the
 	// origin learns the reason's class alone, because rules may say what the client's side looks for.
@@ -121,130 +118,4 @@ func (p *Policy) modes() []fields.Mode {
 		return []fields.Mode{fields.Intact}
 	}
 	return p.Modes
-}
-
-// running is what a Proxy owns once it was used.
-type running struct {
-	leaf     *x509.Certificate
-	leafHash [32]byte
-	name     string
-	via      string // name as a via pseudonym
-	modes    []fields.Mode
-	policy   Policy
-	limits   Limits
-	targets  *dialer
-	log      *slog.Logger
-	now      func() time.Time
-	pool     *pool
-	held     *budget
-
-	mu        sync.Mutex
-	listeners map[net.Listener]struct{}
-	sessions  map[*session]struct{}
-	conns     map[net.Conn]struct{} // hop 1, before its session
-	closing   bool
-	serial    uint64
-	// wg counts everything that Shutdown and Close wait for. It grows only under mu and only while
-	// closing is false.
-	wg sync.WaitGroup
-}
-
-// start checks the configuration, once.
-func (p *Proxy) start() (*running, error) {
-	p.once.Do(func() { p.run, p.setup = p.newRunning() })
-	return p.run, p.setup
-}
-
-func (p *Proxy) newRunning() (*running, error) {
-	if len(p.Certificate.Certificate) == 0 {
-		return nil, errors.New("proxy: no certificate")
-	}
-	leaf := p.Certificate.Leaf
-	if leaf == nil {
-		var err error
-		if leaf, err = x509.ParseCertificate(p.Certificate.Certificate[0]); err != nil {
-			return nil, fmt.Errorf("proxy: certificate: %w", err)
-		}
-	}
-	for _, m := range p.Policy.Modes {
-		if m != fields.Intact && m != fields.Blind {
-			return nil, fmt.Errorf("proxy: mode %q is not available", m)
-		}
-	}
-	r := &running{
-		leaf:      leaf,
-		leafHash:  sha256.Sum256(leaf.Raw),
-		name:      p.Name,
-		modes:     p.Policy.modes(),
-		policy:    p.Policy,
-		limits:    p.Limits.withDefaults(),
-		log:       p.Log,
-		now:       p.Time,
-		listeners: make(map[net.Listener]struct{}),
-		sessions:  make(map[*session]struct{}),
-		conns:     make(map[net.Conn]struct{}),
-	}
-	if r.policy.HeldBytes <= 0 {
-		r.policy.HeldBytes = 1 << 20
-	}
-	if r.policy.HoldTime <= 0 {
-		r.policy.HoldTime = 30 * time.Second
-	}
-	if r.log == nil {
-		r.log = slog.New(slog.DiscardHandler)
-	}
-	if r.now == nil {
-		r.now = time.Now
-	}
-	if r.name == "" {
-		r.name = ownName(leaf)
-	}
-	if r.name == "" {
-		return nil, errors.New("proxy: the certificate holds no name, and Name is empty")
-	}
-	r.via = pseudonym(r.name)
-	r.held = &budget{max: int64(r.limits.HeldBytes)}
-	r.targets = newDialer(&p.Targets, p.ConnectTo, &r.limits, r.ownListeners)
-	r.pool = newPool(&r.limits)
-	return r, nil
-}
-
-func ownName(leaf *x509.Certificate) string {
-	if len(leaf.DNSNames) > 0 {
-		return strings.ToLower(leaf.DNSNames[0])
-	}
-	if len(leaf.IPAddresses) > 0 {
-		return leaf.IPAddresses[0].String()
-	}
-	return ""
-}
-
-// pseudonym is name as via can carry it: a token (RFC 9110, section 7.6.3).
-func pseudonym(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= '0' && r <= '9', r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', strings.ContainsRune("-._", r):
-			return r
-		}
-		return '_'
-	}, name)
-}
-
-// check is what Serve demands of the certificate beyond what start does.
-func (p *Proxy) check() error {
-	if err := pki.CheckProxyCertificate(p.Certificate); err != nil {
-		return fmt.Errorf("proxy: %w", err)
-	}
-	return nil
-}
-
-// ownListeners returns the addresses that Serve listens on.
-func (r *running) ownListeners() []net.Addr {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	addrs := make([]net.Addr, 0, len(r.listeners))
-	for ln := range r.listeners {
-		addrs = append(addrs, ln.Addr())
-	}
-	return addrs
 }

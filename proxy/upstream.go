@@ -25,11 +25,11 @@ type Target struct {
 	// No hop-2 connection serves two clients, so that nobody's resets or kills cost another one its
 	// connection.
 	Client string
-	// Fresh asks for a connection made for Request alone, whose Transcript answers it.
+	// Fresh asks for a connection made for Request, whose Transcript answers it.
 	Fresh bool
 }
 
-// An Upstream is what was reached. Whoever gets one calls Close once, when nothing of the tunnel is left.
+// An Upstream is what was reached. Whoever gets one calls Close, when nothing of the tunnel is left.
 type Upstream struct {
 	// Session is hop 2; nil when the origin picked no itls token, and for Blind.
 	Session hop.Session
@@ -42,12 +42,27 @@ type Upstream struct {
 	Conn net.Conn
 	// Done, if not nil, is called by Close.
 	Done func()
+
+	shareable bool  // more than one tunnel fits on Session
+	slot      *slot // of the pool it came from, if any
 }
 
 // Close gives the connection back to where it came from.
 func (u *Upstream) Close() {
 	if u.Done != nil {
 		u.Done()
-		u.Done = nil
+	}
+}
+
+// retire tells the pool, if there is one, that others should not get this connection; see slot.retire.
+func (u *Upstream) retire(alone bool) {
+	if u.slot != nil {
+		u.slot.retire(alone)
+	}
+}
+
+func (u *Upstream) answered() {
+	if u.slot != nil {
+		u.slot.answered()
 	}
 }

@@ -1,0 +1,250 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"vitrine/frames"
+	"vitrine/internal/evidence"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+	"vitrine/internal/hop/raw"
+)
+
+// intact answers an Extended CONNECT for a tunnel that the proxy reads. A nil error means that the
+// request was accepted.
+func (s *session) intact(ctx context.Context, in hop.Incoming) error {
+	t, err := s.target(in.Request())
+	if err != nil {
+		return err
+	}
+	if len(s.run.modes) == 0 {
+		return errForbidden()
+	}
+	allowed := s.run.policy.allows(fields.Intact)
+	// A refusal by policy still shows evidence, made for this request: what the client may do instead
+	// depends on what the origin can do.
+	t.Fresh = !allowed
+	up, err := s.dial(ctx, t)
+	if err != nil {
+		return err
+	}
+	if up.Session == nil || !allowed {
+		defer up.Close()
+		return s.inspectionRequired(up, allowed)
+	}
+	o, err := s.open(ctx, t, up, in.Request().Header)
+	if err != nil {
+		return err
+	}
+	if o.stream == nil { // the second dial found an origin that picked no token
+		defer o.up.Close()
+		return s.inspectionRequired(o.up, allowed)
+	}
+	return s.join(in, t, o)
+}
+
+// target reads the CONNECT of an intact tunnel, strictly: what is not exactly right is refused.
+func (s *session) target(req *hop.Request) (*Target, error) {
+	if _, _, err := fields.ParseAuthority(req.Authority); err != nil {
+		return nil, badRequest(":authority must be host:port in canonical form", err)
+	}
+	if req.Path != "/" && req.Path != "" {
+		return nil, badRequest(":path must be /", nil)
+	}
+	if !s.hop.Peer().Settings.Evidence {
+		return nil, badRequest("the client's SETTINGS do not take evidence", nil)
+	}
+	rawRequest, err := fields.ParseEvidenceRequest(req.Header.Values(fields.EvidenceRequest))
+	if err != nil {
+		return nil, badRequest("evidence-request is missing or malformed", err)
+	}
+	er, err := evidence.ParseRequest(rawRequest)
+	if err != nil {
+		return nil, badRequest("evidence-request does not hold a request for evidence", err)
+	}
+	own := 0
+	for _, leaf := range er.Offer.Proxies {
+		if leaf == s.run.leafHash {
+			own++
+		}
+	}
+	if own > 1 || fields.HasVia(req.Header, s.run.via) {
+		return nil, errLoop()
+	}
+	if err := er.CheckProxy(req.Authority, s.run.leafHash); err != nil {
+		return nil, badRequest("evidence-request is for another proxy or authority", err)
+	}
+	if len(er.Offer.Proxies) != 1 {
+		return nil, badRequest("one proxy reads a tunnel in this version", nil)
+	}
+	return &Target{Mode: fields.Intact, Authority: req.Authority, Request: er, Client: s.id}, nil
+}
+
+func errLoop() *answer {
+	return &answer{status: http.StatusBadGateway, reason: fields.ErrorProxyLoopDetected, details: "the request passed this proxy before"}
+}
+
+func errForbidden() *answer {
+	return &answer{status: http.StatusForbidden, reason: fields.ErrorHTTPRequestDenied, details: "policy allows no tunnels"}
+}
+
+// inspectionRequired is a 470 with what the client needs to decide: evidence of what the origin can do,
+// and the modes that this proxy allows.
+func (s *session) inspectionRequired(up *Upstream, allowed bool) error {
+	a := &answer{
+		status:   frames.StatusInspectionRequired,
+		reason:   fields.ErrorHTTPRequestDenied,
+		details:  "the origin picked no itls token",
+		protocol: up.State.NegotiatedProtocol,
+		options:  s.run.modes,
+	}
+	if !allowed {
+		a.details = "policy allows no intact tunnels"
+	}
+	if up.Transcript != nil {
+		p, err := up.Transcript.Append(nil)
+		if err != nil {
+			return err
+		}
+		a.evidence = p
+	}
+	return a
+}
+
+// opened is a tunnel on hop 2, and the evidence for it. With a nil stream the origin picked no token.
+type opened struct {
+	up       *Upstream
+	stream   hop.Stream
+	evidence []byte
+}
+
+// open opens the tunnel on up, or on one fresh connection where up turns out to be of no use: because
+// the origin is about to close it, or because nothing on it proves anything about this request.
+func (s *session) open(ctx context.Context, t *Target, up *Upstream, header http.Header) (*opened, error) {
+	o, err := s.try(ctx, t, up, header)
+	var retry *hop.RetryError
+	switch {
+	case err == nil:
+		return o, nil
+	case errors.As(err, &retry):
+		up.retire(false)
+	case errors.Is(err, errNothingProven) && !t.Fresh:
+		up.retire(true)
+	default:
+		up.Close()
+		return nil, err
+	}
+	up.Close()
+	t.Fresh = true
+	if up, err = s.dial(ctx, t); err != nil {
+		return nil, err
+	}
+	if up.Session == nil {
+		return &opened{up: up}, nil
+	}
+	if o, err = s.try(ctx, t, up, header); err != nil {
+		up.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+var errNothingProven = errors.New("there is no evidence for this request")
+
+func (s *session) try(ctx context.Context, t *Target, up *Upstream, header http.Header) (*opened, error) {
+	h := make(http.Header)
+	for _, via := range header.Values(fields.Via) {
+		h.Add(fields.Via, via)
+	}
+	fields.AppendVia(h, s.version, s.run.via)
+	h.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(t.Request.Raw))
+	wait, cancel := context.WithTimeout(ctx, s.run.limits.Handshake)
+	defer cancel()
+	resp, stream, err := up.Session.Open(wait, &hop.Request{Protocol: frames.Protocol, Authority: t.Authority, Path: "/", Header: h})
+	if err != nil {
+		return nil, err
+	}
+	if stream == nil {
+		return nil, &answer{
+			status: http.StatusBadGateway, reason: fields.ErrorHTTPRequestDenied,
+			details:  "the origin refused the tunnel",
+			received: resp.Status,
+			protocol: up.State.NegotiatedProtocol,
+		}
+	}
+	e, err := prove(t, up, resp)
+	var p []byte
+	if err == nil {
+		p, err = e.Append(nil)
+	}
+	if err != nil {
+		stream.Reset(hop.Cancel)
+		return nil, err
+	}
+	return &opened{up: up, stream: stream, evidence: p}, nil
+}
+
+// prove returns the strongest evidence for t's request.
+func prove(t *Target, up *Upstream, resp *hop.Response) (*evidence.Evidence, error) {
+	if len(resp.Evidence) > 0 {
+		e, err := evidence.FromAuthenticator(resp.Evidence, t.Request, up.State, up.Verified)
+		var bad *evidence.Error
+		switch {
+		case err == nil:
+			up.answered()
+			return e, nil
+		case !errors.As(err, &bad) || bad.Reason != evidence.ReasonRefused:
+			return nil, err
+		}
+	}
+	if up.Transcript == nil {
+		return nil, errNothingProven
+	}
+	return up.Transcript, nil
+}
+
+// accepted is what a client is told with a 2xx.
+func (s *session) accepted(t *Target, protocol string, proof []byte) *hop.Response {
+	h := make(http.Header)
+	fields.AppendVia(h, s.version, s.run.via)
+	h.Set(fields.ProxyStatusName, fields.ProxyStatus{Proxy: s.run.name, NextHop: t.Authority, NextProtocol: protocol}.String())
+	return &hop.Response{Status: http.StatusOK, Header: h, Evidence: proof}
+}
+
+// blind answers a plain CONNECT: raw TCP where policy lets it, else a 470.
+func (s *session) blind(ctx context.Context, in hop.Incoming) error {
+	req := in.Request()
+	authority, err := lenient(req.Authority)
+	if err != nil {
+		return badRequest("CONNECT needs host:port", err)
+	}
+	if fields.HasVia(req.Header, s.run.via) {
+		return errLoop()
+	}
+	if len(s.run.modes) == 0 {
+		return errForbidden()
+	}
+	if !s.run.policy.allows(fields.Blind) {
+		return &answer{
+			status: frames.StatusInspectionRequired, reason: fields.ErrorHTTPRequestDenied,
+			details: "policy allows no blind tunnels",
+			options: s.run.modes,
+			body:    "This proxy carries tunnels that it can read (" + strings.TrimSpace(fields.FormatOptions(s.run.modes)) + ") and no others.",
+		}
+	}
+	t := &Target{Mode: fields.Blind, Authority: authority, Client: s.id}
+	up, err := s.dial(ctx, t)
+	if err != nil {
+		return err
+	}
+	if up.Conn == nil {
+		up.Close()
+		return fmt.Errorf("blind: the dial gave no connection")
+	}
+	stream := raw.NewStream(up.Conn)
+	return s.join(in, t, &opened{up: up, stream: stream})
+}

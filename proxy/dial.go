@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+
+	"vitrine/frames"
+	"vitrine/internal/evidence"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+	"vitrine/internal/hop/h2"
+	"vitrine/internal/hop/raw"
+	"vitrine/internal/pki"
+)
+
+// Dial is the proxy's own way to a target: it applies Targets and ConnectTo, makes hop 2 so that its
+// transcript is evidence for t.Request, and shares connections among the tunnels of one client. An
+// origin that picks no itls token gives an Upstream without a Session.
+func (p *Proxy) Dial(ctx context.Context, t *Target) (*Upstream, error) {
+	r, err := p.start()
+	if err != nil {
+		return nil, err
+	}
+	if t.Mode == fields.Blind {
+		return p.dialBlind(ctx, r, t)
+	}
+	if t.Request == nil || t.Request.Offer == nil {
+		return nil, errors.New("proxy: no request for evidence")
+	}
+	return r.pool.get(ctx, poolKey{t.Authority, t.Client}, t.Fresh, func(ctx context.Context) (*Upstream, error) {
+		return p.dialHop(ctx, r, t)
+	})
+}
+
+func (p *Proxy) dialBlind(ctx context.Context, r *running, t *Target) (*Upstream, error) {
+	release, err := r.targets.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	conn, err := r.targets.dial(ctx, t.Authority)
+	if err != nil {
+		return nil, err
+	}
+	return &Upstream{Conn: conn}, nil
+}
+
+// dialHop makes one hop-2 connection.
+func (p *Proxy) dialHop(ctx context.Context, r *running, t *Target) (*Upstream, error) {
+	release, err := r.targets.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	host, _, err := fields.ParseAuthority(t.Authority)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := r.targets.dial(ctx, t.Authority)
+	if err != nil {
+		return nil, err
+	}
+	up, err := p.handshake(ctx, r, t, host, conn)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return up, nil
+}
+
+// handshake makes hop 2 of a TCP connection.
+func (p *Proxy) handshake(ctx context.Context, r *running, t *Target, host string, conn net.Conn) (*Upstream, error) {
+	made, err := evidence.NewDial(p.hop2Config(r, host), t.Request, t.Request.Offer.Proxies, t.Authority)
+	if err != nil {
+		return nil, err
+	}
+	defer made.Discard()
+	ctx, cancel := context.WithTimeout(ctx, r.limits.Handshake)
+	defer cancel()
+	tc := tls.Client(hop.NewBatchConn(made.Tap(conn)), made.Config())
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, &handshakeError{err}
+	}
+	up := &Upstream{State: tc.ConnectionState(), Verified: true}
+	if up.Transcript, err = made.Evidence(up.State, up.Verified); err != nil {
+		return nil, fmt.Errorf("evidence of hop 2: %w", err)
+	}
+	switch token(&up.State) {
+	case frames.ALPNH2:
+		up.shareable = true
+		up.Session, err = h2.Client(tc, &h2.Config{Limits: r.limits.Hop})
+	case frames.ALPNRaw:
+		up.Session, err = raw.Client(tc, nil)
+	default:
+		tc.Close()
+		return up, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := ready(ctx, up.Session); err != nil {
+		up.Session.Close(hop.ProtocolError, "")
+		<-up.Session.Done()
+		return nil, err
+	}
+	return up, nil
+}
+
+// token is the itls token that the origin picked, "" for none. One picked in an older TLS counts for
+// nothing: hops are TLS 1.3.
+func token(cs *tls.ConnectionState) string {
+	if cs.Version != tls.VersionTLS13 {
+		return ""
+	}
+	switch cs.NegotiatedProtocol {
+	case frames.ALPNH2, frames.ALPNRaw:
+		return cs.NegotiatedProtocol
+	}
+	return ""
+}
+
+// ready waits for the SETTINGS of an origin that speaks HTTP/2, and checks that a tunnel can follow.
+func ready(ctx context.Context, s hop.Session) error {
+	if err := s.Ready(ctx); err != nil {
+		return err
+	}
+	peer := s.Peer()
+	if peer.TLS.NegotiatedProtocol == frames.ALPNH2 && !peer.Settings.Connect {
+		return errNoConnect
+	}
+	return nil
+}
+
+var errNoConnect = errors.New("the origin picked " + frames.ALPNH2 + " and takes no Extended CONNECT")
+
+// handshakeError says that hop 2's TLS handshake failed.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string { return "TLS with the origin: " + e.err.Error() }
+
+func (e *handshakeError) Unwrap() error { return e.err }
+
+// hop2Config is for a client that shows its certificate. TLS 1.2 is spoken only to be told: it carries no
+// tunnel, and its transcript proves that the origin has nothing newer.
+func (p *Proxy) hop2Config(r *running, host string) *tls.Config {
+	return &tls.Config{
+		RootCAs:      p.Roots,
+		ServerName:   host,
+		NextProtos:   []string{frames.ALPNH2, frames.ALPNRaw, "http/1.1"},
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{p.Certificate},
+		Time:         r.now,
+		KeyLogWriter: p.KeyLog,
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			return pki.RefuseProxyAsOrigin(cs.PeerCertificates[0])
+		},
+		DynamicRecordSizingDisabled: true,
+	}
+}

@@ -1,0 +1,204 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"vitrine/internal/hop"
+	"vitrine/internal/hop/h1"
+	"vitrine/internal/hop/h2"
+	"vitrine/internal/pki"
+)
+
+const (
+	// shortestPause and longestPause lie between attempts to accept when the system is out of
+	// descriptors.
+	shortestPause = 5 * time.Millisecond
+	longestPause  = time.Second
+	// lastWords is how long verdicts, resets and GOAWAY may take to leave when time is up.
+	lastWords = time.Second
+)
+
+// Serve serves the connections of ln until ln fails, or Shutdown or Close is called: then it returns
+// [ErrServerClosed]. It returns at once when the certificate is not one of a proxy, and [ErrOpenProxy]
+// when ln is reachable from other machines and ClientCAs is nil. It closes ln.
+func (p *Proxy) Serve(ln net.Listener) error {
+	defer ln.Close()
+	r, err := p.start()
+	if err != nil {
+		return err
+	}
+	if err := pki.CheckProxyCertificate(p.Certificate, r.now()); err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	if p.ClientCAs == nil && !local(ln.Addr()) {
+		return ErrOpenProxy
+	}
+	if !r.addListener(ln) {
+		return ErrServerClosed
+	}
+	defer r.removeListener(ln)
+	cfg := p.hop1Config(r)
+	pause := time.Duration(0)
+	for {
+		select {
+		case r.connections <- struct{}{}:
+		case <-r.closing:
+			return ErrServerClosed
+		}
+		conn, err := ln.Accept()
+		if err != nil {
+			<-r.connections
+			if r.isClosing() {
+				return ErrServerClosed
+			}
+			if !temporary(err) {
+				return err
+			}
+			pause = min(max(2*pause, shortestPause), longestPause)
+			r.log.Warn("accept", "why", err.Error(), "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-r.closing:
+			}
+			continue
+		}
+		pause = 0
+		if !r.addConn(conn) {
+			<-r.connections
+			conn.Close()
+			continue
+		}
+		go func() {
+			defer func() { <-r.connections }()
+			defer r.wg.Done()
+			p.serveConn(r, conn, cfg)
+		}()
+	}
+}
+
+// serveConn serves one connection; conn is among r's until it is a session.
+func (p *Proxy) serveConn(r *running, conn net.Conn, cfg *tls.Config) {
+	client, err := p.shake(r, conn, cfg)
+	r.removeConn(conn)
+	if err != nil {
+		conn.Close()
+		r.log.Warn("no hop 1", "client", conn.RemoteAddr().String(), "why", oneLine(err.Error()))
+		return
+	}
+	err = p.ServeSession(context.Background(), client, p.Dial)
+	why := ""
+	if err != nil {
+		why = oneLine(err.Error())
+	}
+	r.log.Debug("hop 1 ended", "client", conn.RemoteAddr().String(), "why", why)
+}
+
+func (p *Proxy) shake(r *running, conn net.Conn, cfg *tls.Config) (hop.Session, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), r.limits.Handshake)
+	defer cancel()
+	tc := tls.Server(hop.NewBatchConn(conn), cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	if tc.ConnectionState().NegotiatedProtocol == "h2" {
+		return h2.Server(tc, &h2.Config{Limits: r.limits.Hop, Ordinary: true})
+	}
+	return h1.Server(tc, &h1.Config{Limits: r.limits.Hop})
+}
+
+// hop1Config has no session tickets: a client certificate is verified for each connection, and a new
+// certificate of the proxy's counts from the next one on. Clients keep their connection.
+func (p *Proxy) hop1Config(r *running) *tls.Config {
+	cfg := &tls.Config{
+		Certificates:                []tls.Certificate{p.Certificate},
+		MinVersion:                  tls.VersionTLS13,
+		NextProtos:                  []string{"h2", "http/1.1"},
+		Time:                        r.now,
+		KeyLogWriter:                p.KeyLog,
+		SessionTicketsDisabled:      true,
+		DynamicRecordSizingDisabled: true,
+	}
+	if p.ClientCAs != nil {
+		cfg.ClientCAs = p.ClientCAs
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return cfg
+}
+
+// local says that addr can be reached from this machine alone. What is not an IP network (a Unix
+// socket, a connection in memory) can; an address that it does not understand cannot.
+func local(addr net.Addr) bool {
+	if t, ok := addr.(*net.TCPAddr); ok {
+		return t.IP.IsLoopback()
+	}
+	if !strings.HasPrefix(addr.Network(), "tcp") && !strings.HasPrefix(addr.Network(), "udp") && !strings.HasPrefix(addr.Network(), "ip") {
+		return true
+	}
+	a, err := netip.ParseAddrPort(addr.String())
+	return err == nil && a.Addr().Unmap().IsLoopback()
+}
+
+// temporary says that a later Accept may succeed: the connection was gone before it was taken, or the
+// system is out of something.
+func temporary(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Shutdown stops listening, tells clients to open nothing more, and waits for the open tunnels. When
+// ctx ends first, it kills those that are left, with a verdict that says so, and returns ctx's error.
+// When it returns, nothing of the proxy runs any more.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	r, err := p.start()
+	if err != nil {
+		return err
+	}
+	sessions := r.close()
+	patience, cancel := context.WithCancel(context.Background())
+	var drains sync.WaitGroup
+	defer drains.Wait()
+	defer cancel()
+	for _, s := range sessions {
+		drains.Go(func() { s.hop.Drain(patience) })
+	}
+	gone := r.gone()
+	select {
+	case <-gone:
+		r.die()
+		return nil
+	case <-ctx.Done():
+	}
+	r.killAll("the proxy is closing")
+	r.wait(gone, cancel)
+	return ctx.Err()
+}
+
+// Close ends everything at once: tunnels are killed, with a verdict where it can still be sent.
+func (p *Proxy) Close() error {
+	r, err := p.start()
+	if err != nil {
+		return err
+	}
+	sessions := r.close()
+	r.killAll("the proxy is closing")
+	r.wait(r.gone(), func() {
+		for _, s := range sessions {
+			s.hop.Close(hop.NoError, "closing")
+		}
+	})
+	return nil
+}

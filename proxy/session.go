@@ -1,0 +1,297 @@
+package proxy
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"vitrine/frames"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+	"vitrine/internal/pki"
+	"vitrine/proxy/inspect"
+)
+
+// A session is hop 1: a client and its tunnels.
+type session struct {
+	proxy  *Proxy
+	run    *running
+	hop    hop.Session
+	dial   DialFunc
+	ctx    context.Context // of the session
+	cancel context.CancelFunc
+	// settingUp ends when no more tunnels shall be set up.
+	settingUp context.Context
+	settle    context.CancelFunc
+
+	id      string // Target.Client
+	own     bool   // id is of this session alone
+	party   Party
+	version string // of HTTP, as via has it
+	log     *slog.Logger
+
+	setups chan struct{}
+	wg     sync.WaitGroup // setups and tunnels
+
+	mu      sync.Mutex
+	tunnels map[*tunnel]struct{}
+	killing *inspect.KillError // for tunnels to come
+}
+
+// ServeSession serves one hop-1 session whose handshake the caller made, until it ends, and returns why
+// it did. When ctx ends it closes the session. dial reaches targets; nil is [Proxy.Dial]. It returns
+// when nothing of the session's tunnels is left.
+func (p *Proxy) ServeSession(ctx context.Context, client hop.Session, dial DialFunc) error {
+	r, err := p.start()
+	if err != nil {
+		client.Close(hop.InternalError, "")
+		return err
+	}
+	if dial == nil {
+		dial = p.Dial
+	}
+	s := &session{
+		proxy:   p,
+		run:     r,
+		hop:     client,
+		dial:    dial,
+		setups:  make(chan struct{}, r.limits.Setups),
+		tunnels: make(map[*tunnel]struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	defer s.cancel()
+	s.settingUp, s.settle = context.WithCancel(s.ctx)
+	if !r.addSession(s) {
+		client.Close(hop.NoError, "closing")
+		<-client.Done()
+		return ErrServerClosed
+	}
+	defer r.removeSession(s)
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		s.sweep(r.limits.TunnelIdle)
+	}()
+	err = s.accept()
+	s.cancel()
+	client.Close(hop.NoError, "")
+	<-client.Done()
+	s.wg.Wait()
+	<-swept
+	if s.own {
+		r.pool.leaveClient(s.id)
+	}
+	return err
+}
+
+// accept hands each request to a goroutine of its own, which ends when the request is answered.
+func (s *session) accept() error {
+	for known := false; ; {
+		in, err := s.hop.Accept(s.ctx)
+		if err != nil {
+			return err
+		}
+		if !known {
+			s.know()
+			known = true
+		}
+		select {
+		case s.setups <- struct{}{}:
+		case <-in.Context().Done():
+			in.Refuse(hop.Cancel)
+			continue
+		case <-s.settingUp.Done():
+			in.Refuse(hop.RefusedStream)
+			continue
+		}
+		s.wg.Add(1)
+		go func() {
+			defer s.wg.Done()
+			defer func() { <-s.setups }()
+			s.serve(in)
+		}()
+	}
+}
+
+// know reads who the client is, once the session's first request says that Peer is complete.
+func (s *session) know() {
+	peer := s.hop.Peer()
+	if peer.Remote != nil {
+		s.party.Addr = peer.Remote.String()
+	}
+	if leaf := peer.PeerCertificate(); leaf != nil {
+		hash := pki.LeafHash(leaf)
+		s.id = "certificate " + hex.EncodeToString(hash[:])
+		s.party.Subject = leaf.Subject.String()
+		s.party.SPKI = pki.SPKIHash(leaf)
+	} else {
+		s.id = fmt.Sprintf("session %d", s.run.nextSerial())
+		s.own = true
+	}
+	s.version = "2"
+	if alpn := peer.TLS.NegotiatedProtocol; alpn == "http/1.1" || alpn == "" {
+		s.version = "1.1"
+	}
+	s.log = s.run.log.With("client", s.party.Addr)
+	if s.party.Subject != "" {
+		s.log = s.log.With("subject", s.party.Subject)
+	}
+}
+
+// serve answers one request.
+func (s *session) serve(in hop.Incoming) {
+	ctx, cancel := context.WithCancel(in.Context())
+	defer cancel()
+	defer context.AfterFunc(s.settingUp, cancel)()
+	req := in.Request()
+	var err error
+	switch {
+	case req.Protocol == frames.Protocol:
+		err = s.intact(ctx, in)
+	case req.Protocol != "":
+		err = &answer{
+			status: http.StatusNotImplemented, reason: fields.ErrorHTTPRequest,
+			details: "this :protocol is not known here",
+		}
+	case req.Method == "" || req.Method == http.MethodConnect:
+		err = s.blind(ctx, in)
+	default:
+		err = s.ordinary(req)
+	}
+	if err == nil {
+		return
+	}
+	if ctx.Err() != nil {
+		in.Refuse(hop.RefusedStream)
+		return
+	}
+	s.reject(in, answerTo(err))
+}
+
+func (s *session) reject(in hop.Incoming, a *answer) {
+	req := in.Request()
+	level, target := slog.LevelInfo, ""
+	if req.Protocol != "" || req.Method == "" || req.Method == http.MethodConnect {
+		level, target = slog.LevelWarn, oneLine(req.Authority)
+	}
+	attrs := []slog.Attr{slog.String("authority", oneLine(req.Authority)), slog.Int("status", a.status)}
+	if req.Method != "" && req.Method != http.MethodConnect {
+		attrs = append(attrs, slog.String("method", oneLine(req.Method)))
+	}
+	if a.reason != "" {
+		attrs = append(attrs, slog.String("error", a.reason))
+	}
+	if a.cause != nil {
+		attrs = append(attrs, slog.String("why", oneLine(a.cause.Error())))
+	} else if a.details != "" {
+		attrs = append(attrs, slog.String("why", a.details))
+	}
+	s.log.LogAttrs(s.ctx, level, "answered", attrs...)
+	if err := in.Reject(a.response(s.run, s.version, target)); err != nil {
+		s.log.LogAttrs(s.ctx, slog.LevelDebug, "answer not sent", slog.String("why", oneLine(err.Error())))
+	}
+}
+
+// ordinary answers what is no CONNECT. The proxy's own name has one page, for people and for load
+// generators that want a 2xx; nothing is ever fetched on behalf of a client.
+func (s *session) ordinary(req *hop.Request) *answer {
+	host := req.Authority
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	switch {
+	case s.run.leaf.VerifyHostname(host) != nil:
+		return &answer{
+			status: http.StatusMisdirectedRequest, reason: fields.ErrorHTTPRequestDenied,
+			details: "this proxy takes CONNECT only",
+		}
+	case req.Method != http.MethodGet && req.Method != http.MethodHead, req.Path != "/" && req.Path != "":
+		return &answer{status: http.StatusNotFound, details: "there is nothing here"}
+	}
+	return &answer{status: http.StatusOK, body: s.run.name + " is a Vitrine proxy: it can read and end what passes, and change nothing."}
+}
+
+// sweep ends tunnels on which nothing moves for idle.
+func (s *session) sweep(idle time.Duration) {
+	// A tunnel is looked at four times in that time, so it ends at most a quarter too late.
+	const looks = 4
+	ticker := time.NewTicker(max(idle/looks, time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		s.mu.Lock()
+		var stop []*tunnel
+		for t := range s.tunnels {
+			if t.join.idle() {
+				t.idle++
+			} else {
+				t.idle = 0
+			}
+			if t.idle >= looks || t.join.stale() {
+				stop = append(stop, t)
+			}
+		}
+		s.mu.Unlock()
+		for _, t := range stop {
+			t.join.stop(errIdle)
+		}
+	}
+}
+
+var errIdle = errors.New("nothing moved for too long")
+
+// add counts a tunnel as one of the session's. It returns why the tunnel is to be killed, nil for not.
+func (s *session) add(t *tunnel) *inspect.KillError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tunnels[t] = struct{}{}
+	s.wg.Add(1)
+	return s.killing
+}
+
+func (s *session) remove(t *tunnel) {
+	s.mu.Lock()
+	delete(s.tunnels, t)
+	s.mu.Unlock()
+	s.wg.Done()
+}
+
+// killAll kills the tunnels, those to come included.
+func (s *session) killAll(kill *inspect.KillError) {
+	s.mu.Lock()
+	s.killing = kill
+	all := make([]*tunnel, 0, len(s.tunnels))
+	for t := range s.tunnels {
+		all = append(all, t)
+	}
+	s.mu.Unlock()
+	s.settle()
+	for _, t := range all {
+		t.join.stop(kill)
+	}
+}
+
+// lenient reads the authority of a plain CONNECT, which comes from clients that have not heard of one
+// canonical spelling.
+func lenient(authority string) (string, error) {
+	host, digits, err := net.SplitHostPort(authority)
+	if err != nil {
+		return "", err
+	}
+	port, err := strconv.Atoi(digits)
+	if err != nil {
+		return "", err
+	}
+	return fields.CanonicalAuthority(host, port)
+}

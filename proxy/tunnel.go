@@ -1,0 +1,214 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"vitrine/frames"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+	"vitrine/internal/pki"
+	"vitrine/internal/verdict"
+	"vitrine/proxy/inspect"
+)
+
+// A tunnel is what one accepted CONNECT became.
+type tunnel struct {
+	session *session
+	target  *Target
+	up      *Upstream
+	join    *join
+	started time.Time
+	idle    int // looks in a row at which nothing had moved; the session's lock guards it
+}
+
+// join accepts in and sets its tunnel going.
+func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
+	client, err := in.Accept(s.accepted(t, o.up.State.NegotiatedProtocol, o.evidence))
+	if err != nil {
+		o.stream.Reset(hop.Cancel)
+		o.up.Close()
+		s.log.LogAttrs(s.ctx, slog.LevelDebug, "answer not sent", slog.String("authority", t.Authority), slog.String("why", oneLine(err.Error())))
+		return nil
+	}
+	tn := &tunnel{session: s, target: t, up: o.up, started: time.Now()}
+	held := heldBytes{own: &budget{max: 2 * int64(s.run.policy.HeldBytes)}, all: s.run.held}
+	tn.join = newJoin(client, o.stream, held, func(err error) { go tn.finish(err) })
+	tn.join.reader = tn.reader()
+	if kill := s.add(tn); kill != nil {
+		tn.join.stop(kill)
+		return nil
+	}
+	tn.join.start()
+	return nil
+}
+
+// reader makes what decides about the tunnel's bytes.
+func (t *tunnel) reader() reader {
+	if t.target.Mode == fields.Blind {
+		return new(unread)
+	}
+	s := t.session
+	limits := s.run.limits.Inspect
+	if limits.HeldBytes <= 0 {
+		limits.HeldBytes = s.run.policy.HeldBytes
+	}
+	if limits.HoldTime <= 0 {
+		limits.HoldTime = s.run.policy.HoldTime
+	}
+	origin := Party{}
+	if peer := t.up.Session.Peer(); peer != nil && peer.Remote != nil {
+		origin.Addr = peer.Remote.String()
+	}
+	if certs := t.up.State.PeerCertificates; len(certs) > 0 {
+		origin.Subject, origin.SPKI = certs[0].Subject.String(), pki.SPKIHash(certs[0])
+	}
+	return inspect.NewTunnel(&inspect.Config{
+		Authority:  t.target.Authority,
+		Nonce:      t.target.Request.Nonce,
+		Proxies:    t.target.Request.Offer.Proxies,
+		Client:     s.party,
+		Proxy:      Party{Subject: s.run.leaf.Subject.String(), SPKI: pki.SPKIHash(s.run.leaf)},
+		Origin:     origin,
+		Inspectors: s.proxy.Inspectors,
+		Limits:     limits,
+		Log:        t.logPassed,
+		Release:    t.join.release,
+		Kill:       func(e *inspect.KillError) { t.join.stop(e) },
+		Time:       s.run.now,
+	})
+}
+
+// finish ends what is left of the tunnel. It runs on a goroutine of its own, because signing and
+// Inspections may take a while, and a hop's goroutine serves every tunnel of the hop.
+func (t *tunnel) finish(err error) {
+	t.end(err)
+	t.join.reader.Close(err)
+	t.join.reader.Wait()
+	if t.up.Conn != nil {
+		t.outlive(t.join.origin())
+	}
+	t.up.Close()
+	t.logEnd(err)
+	t.session.remove(t)
+}
+
+// outlive waits until a blind tunnel's connection to the origin has written what it still had.
+func (t *tunnel) outlive(origin hop.Stream) {
+	done := origin.Session().Done()
+	select {
+	case <-done:
+	case <-t.session.run.life.Done():
+		origin.Reset(hop.Cancel)
+		<-done
+	}
+}
+
+// end ends both streams, as err demands.
+func (t *tunnel) end(err error) {
+	sent := t.join.drop()
+	client, origin := t.join.client(), t.join.origin()
+	var kill *inspect.KillError
+	var gone *endError
+	switch {
+	case err == nil:
+	case errors.As(err, &kill) && t.target.Mode != fields.Blind:
+		forClient, forOrigin, err := t.verdicts(kill, sent)
+		if err != nil {
+			t.session.log.Error("verdict not signed", "authority", t.target.Authority, "why", oneLine(err.Error()))
+			client.Reset(hop.Killed)
+			origin.Reset(hop.Killed)
+			return
+		}
+		client.Kill(forClient)
+		origin.Kill(forOrigin)
+	case errors.As(err, &gone) && gone.from == frames.ToClient:
+		// As for a TCP connection that broke (RFC 9113, section 8.5).
+		client.Reset(hop.ConnectError)
+		origin.Reset(hop.Cancel)
+	default:
+		client.Reset(hop.Cancel)
+		origin.Reset(hop.Cancel)
+	}
+}
+
+// verdicts signs the kill, once for each end.
+func (t *tunnel) verdicts(kill *inspect.KillError, sent [2]int64) (forClient, forOrigin []byte, err error) {
+	s := t.session
+	tbs := &frames.VerdictTBS{
+		ProxyLeaf:        s.run.leafHash,
+		Nonce:            t.target.Request.Nonce,
+		Authority:        t.target.Authority,
+		Time:             s.run.now(),
+		Direction:        kill.Direction,
+		ReleasedToOrigin: uint64(sent[frames.ToOrigin]),
+		ReleasedToClient: uint64(sent[frames.ToClient]),
+		Reason:           kill.Reason,
+		Rule:             frames.CleanText(kill.Rule, 255),
+		Detail:           frames.CleanText(kill.Detail, 1024),
+	}
+	if forClient, err = verdict.Sign(&s.proxy.Certificate, tbs); err != nil {
+		return nil, nil, fmt.Errorf("for the client: %w", err)
+	}
+	if s.run.policy.TellOrigins {
+		return forClient, forClient, nil
+	}
+	tbs.Rule, tbs.Detail = "", ""
+	if forOrigin, err = verdict.Sign(&s.proxy.Certificate, tbs); err != nil {
+		return nil, nil, fmt.Errorf("for the origin: %w", err)
+	}
+	return forClient, forOrigin, nil
+}
+
+// maxLoggedPath keeps a client from writing our disk full with long paths.
+const maxLoggedPath = 1024
+
+// logPassed says what passed. It is called for each exchange, with the tunnel's lock held.
+func (t *tunnel) logPassed(p inspect.Passed) {
+	attrs := []slog.Attr{
+		slog.String("authority", t.target.Authority),
+		slog.String("method", oneLine(p.Method)),
+		slog.String("path", frames.CleanText(p.Path, maxLoggedPath)),
+		slog.Int("status", p.Status),
+		slog.Int64("to_origin", p.ToOrigin),
+		slog.Int64("to_client", p.ToClient),
+		slog.Duration("took", t.session.run.now().Sub(p.Started)),
+	}
+	if p.Err != nil {
+		attrs = append(attrs, slog.String("ended", oneLine(p.Err.Error())))
+	}
+	t.session.log.LogAttrs(t.session.ctx, slog.LevelInfo, "passed", attrs...)
+}
+
+// logEnd says how the tunnel ended, where that is worth a line.
+func (t *tunnel) logEnd(err error) {
+	attrs := []slog.Attr{
+		slog.String("authority", t.target.Authority),
+		slog.String("mode", string(t.target.Mode)),
+		slog.Int64("to_origin", t.join.halves[frames.ToOrigin].count()),
+		slog.Int64("to_client", t.join.halves[frames.ToClient].count()),
+		slog.Duration("took", time.Since(t.started)),
+	}
+	var kill *inspect.KillError
+	switch {
+	case errors.As(err, &kill):
+		attrs = append(attrs,
+			slog.String("reason", kill.Reason.String()),
+			slog.String("direction", kill.Direction.String()),
+			slog.String("rule", oneLine(kill.Rule)),
+			slog.String("detail", oneLine(kill.Detail)))
+		t.session.log.LogAttrs(t.session.ctx, slog.LevelWarn, "killed", attrs...)
+	case t.target.Mode == fields.Blind:
+		if err != nil {
+			attrs = append(attrs, slog.String("ended", oneLine(err.Error())))
+		}
+		t.session.log.LogAttrs(t.session.ctx, slog.LevelInfo, "passed unread", attrs...)
+	case err != nil:
+		attrs = append(attrs, slog.String("ended", oneLine(err.Error())))
+		t.session.log.LogAttrs(t.session.ctx, slog.LevelDebug, "tunnel ended early", attrs...)
+	default:
+		t.session.log.LogAttrs(t.session.ctx, slog.LevelDebug, "tunnel ended", attrs...)
+	}
+}
