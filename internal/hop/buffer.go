@@ -119,13 +119,13 @@ func (b *Buffer) Split(n int) *Buffer {
 
 // Absorb moves o's bytes and credit to the end of b and frees o's memory, or does nothing and
 // returns false: where they do not fit, where o is larger than 4 KiB and cheaper to move than to
-// copy, or where the two owe different streams. A queue that absorbs costs at most about twice the
-// bytes in it. o must not be used after true.
+// copy, where the two owe different streams, or where b was split and its block has two owners. A
+// queue that absorbs costs at most about twice the bytes in it. o must not be used after true.
 func (b *Buffer) Absorb(o *Buffer) bool {
 	if o.Len() > 4<<10 || (o.from != nil && b.from != nil && o.from != b.from) {
 		return false
 	}
-	if b.end+o.Len() > min(len(b.blk.mem), Headroom+MaxChunk) {
+	if b.blk.refs.Load() != 1 || b.end+o.Len() > min(len(b.blk.mem), Headroom+MaxChunk) {
 		return false
 	}
 	b.Append(o.Bytes())

@@ -27,6 +27,9 @@ type Limits struct {
 	// HeaderFields is the number of fields: 200. Both bound what a few bytes of HPACK decode to
 	// (CVE-2016-6581, CVE-2026-49975).
 	HeaderBytes, HeaderFields int
+	// HeaderTotal is the size of the header lists of all the peer's open requests: 4 MiB. Many streams
+	// with a large list each would pass every limit of one stream (CVE-2026-47774).
+	HeaderTotal int
 	// Continuations is how many CONTINUATION frames one header block may take: 16
 	// (CONTINUATION flood, CVE-2023-45288).
 	Continuations int
@@ -54,7 +57,7 @@ type Limits struct {
 	// keep a session (slow read).
 	WriteTimeout time.Duration
 	// StallTimeout is how long a stream's queue, or the whole session's, may wait for a window
-	// while fewer than 4 KiB leave: 2 min. Then the stream is reset, or the session closed (zero
+	// while fewer than 4 KiB leave: 5 min. Then the stream is reset, or the session closed (zero
 	// window, CVE-2016-1546; HTTP/2 Bomb, CVE-2026-49975).
 	StallTimeout time.Duration
 	// IdleTimeout ends a session without streams: 5 min. PING does not extend it: a peer cannot
@@ -112,6 +115,7 @@ func (l Limits) WithDefaults() Limits {
 	l.LowWater = min(l.LowWater, l.HighWater)
 	size(&l.HeaderBytes, 64<<10)
 	size(&l.HeaderFields, 200)
+	size(&l.HeaderTotal, 4<<20)
 	size(&l.Continuations, 16)
 	size(&l.StreamWindow, 256<<10)
 	size(&l.ConnWindow, 16<<20)
@@ -119,7 +123,7 @@ func (l Limits) WithDefaults() Limits {
 	wait(&l.SettingsTimeout, 10*time.Second)
 	wait(&l.FrameTimeout, 20*time.Second)
 	wait(&l.WriteTimeout, 30*time.Second)
-	wait(&l.StallTimeout, 2*time.Minute)
+	wait(&l.StallTimeout, 5*time.Minute)
 	wait(&l.IdleTimeout, 5*time.Minute)
 	wait(&l.PingInterval, 30*time.Second)
 	wait(&l.PingTimeout, 15*time.Second)

@@ -1,0 +1,237 @@
+package h2
+
+import (
+	"fmt"
+	"io"
+
+	"golang.org/x/net/http2"
+
+	"vitrine/internal/hop"
+)
+
+// memoryFactor bounds what a stream's Buffers may take, in windows: see hop.Limits.StreamWindow.
+const memoryFactor = 4
+
+// onData reads a DATA frame straight into a Buffer.
+func (s *session) onData(fh http2.FrameHeader) error {
+	n := int(fh.Length)
+	if fh.StreamID == 0 {
+		return protocol("DATA on stream 0")
+	}
+	if err := s.receiveConn(n); err != nil {
+		return err
+	}
+	st := s.find(fh.StreamID)
+	if st == nil {
+		return s.onStrayData(fh)
+	}
+	if over, fits := st.receive(n); over || !fits {
+		if err := s.discard(n); err != nil {
+			return err
+		}
+		switch {
+		case !fits:
+			return s.fault(st.id, http2.ErrCodeFlowControl, "DATA over the stream's window")
+		case st.over():
+			return s.ignore(fmt.Sprintf("DATA on stream %d, which is over", st.id))
+		}
+		return s.fault(st.id, http2.ErrCodeStreamClosed, "DATA after END_STREAM")
+	}
+	pad := 0
+	if fh.Flags.Has(http2.FlagDataPadded) {
+		var err error
+		if pad, err = s.readPad(n); err != nil {
+			return err
+		}
+		n -= 1 + pad
+		st.Credit(1 + pad)
+	}
+	if err := s.onContent(st, n, pad); err != nil || !fh.Flags.Has(http2.FlagDataEndStream) {
+		if err == nil && n == 0 {
+			err = s.spend(s.budgets.empty, "empty DATA")
+		}
+		return err
+	}
+	if st.over() {
+		return nil
+	}
+	return s.onRecvEnd(st)
+}
+
+// readPad reads the length of a frame's padding.
+func (s *session) readPad(length int) (int, error) {
+	if length == 0 {
+		return 0, &connError{http2.ErrCodeFrameSize, "padded DATA without a length of the padding"}
+	}
+	var p [1]byte
+	if _, err := io.ReadFull(s.blocks, p[:]); err != nil {
+		return 0, err
+	}
+	if int(p[0]) >= length {
+		return 0, protocol("more padding than DATA")
+	}
+	return int(p[0]), nil
+}
+
+// onContent takes the n payload bytes of a DATA frame, behind which pad bytes of padding come.
+func (s *session) onContent(st *stream, n, pad int) error {
+	b := hop.NewBufferSize(n)
+	if _, err := io.ReadFull(s.blocks, b.Fill(n)); err != nil {
+		b.Release()
+		return err
+	}
+	if err := s.discard(pad); err != nil {
+		b.Release()
+		return err
+	}
+	s.endFrame()
+	st.rx.got += int64(n)
+	switch in := &st.rx.evidence; {
+	case n == 0:
+		b.Release()
+		if st.local && st.exchange.final == nil {
+			return s.fault(st.id, http2.ErrCodeProtocol, "DATA before HEADERS")
+		}
+		return nil
+	case st.local && st.exchange.final == nil:
+		b.Release()
+		return s.fault(st.id, http2.ErrCodeProtocol, "DATA before HEADERS")
+	case !st.rx.tunnel:
+		defer b.Release()
+		return s.onBody(st, b)
+	case st.local && in.place == evidenceLate && !in.done:
+		return s.onLate(st, b)
+	}
+	b.Owe(n, st)
+	return s.pass(st, b)
+}
+
+// pass delivers a tunnel's bytes.
+func (s *session) pass(st *stream, b *hop.Buffer) error {
+	b.Charge(&st.memory)
+	st.deliver(b)
+	if st.memory.Load() > int64(memoryFactor*s.lim.StreamWindow) {
+		return s.fault(st.id, http2.ErrCodeEnhanceYourCalm, "many small frames that nobody has taken")
+	}
+	return nil
+}
+
+// onBody takes content that is no tunnel's: a request's, which nobody reads, or a refusal's.
+func (s *session) onBody(st *stream, b *hop.Buffer) error {
+	in := &st.rx.evidence
+	switch {
+	case st.rx.declared >= 0 && st.rx.got > st.rx.declared:
+		return s.fault(st.id, http2.ErrCodeProtocol, "more content than content-length")
+	case in.begun && !in.done:
+		return s.fault(st.id, http2.ErrCodeProtocol, "DATA inside evidence")
+	}
+	st.Credit(b.Len())
+	if st.local {
+		s.onRefusal(st, b.Bytes())
+		return nil
+	}
+	if st.rx.got > int64(s.lim.StreamWindow) {
+		return s.fault(st.id, http2.ErrCodeEnhanceYourCalm, "a large body, which nobody reads")
+	}
+	return nil
+}
+
+// onLate takes the first bytes of a tunnel, which are evidence.
+func (s *session) onLate(st *stream, b *hop.Buffer) error {
+	in := &st.rx.evidence
+	rest, evidence, done, err := in.late.feed(b.Bytes())
+	if err != nil {
+		b.Release()
+		return s.fault(st.id, http2.ErrCodeProtocol, err.Error())
+	}
+	st.Credit(b.Len() - len(rest))
+	if !done {
+		b.Release()
+		return nil
+	}
+	in.done, in.evidence = true, evidence
+	s.settleAnswer(st)
+	if len(rest) == 0 {
+		b.Release()
+		return nil
+	}
+	b.Advance(b.Len() - len(rest))
+	b.Owe(len(rest), st)
+	return s.pass(st, b)
+}
+
+// onRecvEnd takes END_STREAM.
+func (s *session) onRecvEnd(st *stream) error {
+	in := &st.rx.evidence
+	switch {
+	case st.rx.declared >= 0 && st.rx.got != st.rx.declared && !(st.local && st.exchange.final.Status == 304):
+		return s.fault(st.id, http2.ErrCodeProtocol, "less content than content-length")
+	case st.local && st.exchange.final == nil:
+		return s.fault(st.id, http2.ErrCodeProtocol, "END_STREAM before HEADERS")
+	case st.local && in.place == evidenceLate && st.rx.tunnel && !in.done, in.begun && !in.done:
+		return s.fault(st.id, http2.ErrCodeProtocol, "END_STREAM inside evidence")
+	}
+	refusal := st.local && !st.rx.tunnel
+	if refusal {
+		s.settleAnswer(st)
+	}
+	st.receivedEnd()
+	if refusal && (st.Queued() > 0 || st.CloseSend() != nil) {
+		st.Reset(hop.Cancel) // of early data nobody wants the rest
+	}
+	if st.incoming != nil && !st.incoming.tunnel {
+		s.completed(st.incoming)
+	}
+	return nil
+}
+
+// onStrayData is DATA on a stream that is not open. Its connection credit was given back already.
+func (s *session) onStrayData(fh http2.FrameHeader) error {
+	if s.idle(fh.StreamID) {
+		return protocol("DATA on idle stream %d", fh.StreamID)
+	}
+	if err := s.discard(int(fh.Length)); err != nil {
+		return err
+	}
+	if s.pastOf(fh.StreamID) == pastResetByUs {
+		return s.ignore(fmt.Sprintf("DATA on stream %d, which we have reset", fh.StreamID))
+	}
+	return s.fault(fh.StreamID, http2.ErrCodeStreamClosed, "DATA on a closed stream")
+}
+
+// receiveConn takes n bytes out of the connection's window and gives them back at once: the streams'
+// windows are what bounds memory, and one stalled stream must not stop the others.
+func (s *session) receiveConn(n int) error {
+	if n > s.connRecv {
+		return &connError{http2.ErrCodeFlowControl, "DATA over the connection's window"}
+	}
+	s.connRecv -= n
+	s.connOwed += n
+	if s.connOwed >= s.lim.ConnWindow/4 {
+		s.connRecv += s.connOwed
+		s.w.grantConn(s.connOwed)
+		s.connOwed = 0
+	}
+	return nil
+}
+
+// receive takes n bytes out of the stream's window.
+func (st *stream) receive(n int) (over, fits bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed || st.err != nil {
+		return true, true
+	}
+	if int64(n) > st.recvWindow {
+		return false, false
+	}
+	st.recvWindow -= int64(n)
+	return false, true
+}
+
+// recvOver reports whether END_STREAM has come.
+func (st *stream) recvOver() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.closed
+}
