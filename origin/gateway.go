@@ -1,0 +1,60 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+)
+
+// A Gateway serves what another server serves: an origin in front of software that knows nothing of
+// tunnels.
+type Gateway struct {
+	proxy     httputil.ReverseProxy
+	transport *http.Transport
+}
+
+// NewGateway returns a handler that forwards every request to upstream, an http or https URL whose path
+// is put in front of the request's. Responses flow as they arrive. The upstream learns the client's
+// address and host in X-Forwarded-For, -Host and -Proto; those that the client sent are dropped. When
+// the upstream does not answer, the client gets 502 and one line.
+//
+// The environment's proxy settings do not apply.
+func NewGateway(upstream *url.URL) *Gateway {
+	g := &Gateway{transport: http.DefaultTransport.(*http.Transport).Clone()}
+	g.transport.Proxy = nil
+	g.transport.DisableCompression = true
+	g.proxy = httputil.ReverseProxy{
+		Transport:     g.transport,
+		FlushInterval: -1,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(upstream)
+			r.SetXForwarded()
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+				return // the client has gone
+			}
+			g.logf(r, "origin: upstream %s: %v", upstream.Redacted(), err)
+			http.Error(w, "the upstream server does not answer", http.StatusBadGateway)
+		},
+	}
+	return g
+}
+
+// ServeHTTP implements [http.Handler].
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.proxy.ServeHTTP(w, r) }
+
+// CloseIdleConnections closes the connections to the upstream that no request uses.
+func (g *Gateway) CloseIdleConnections() { g.transport.CloseIdleConnections() }
+
+// logf writes to the log of the server that r came to.
+func (g *Gateway) logf(r *http.Request, format string, args ...any) {
+	if srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
+		srv.ErrorLog.Printf(format, args...)
+		return
+	}
+	log.Printf(format, args...)
+}

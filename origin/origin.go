@@ -1,0 +1,220 @@
+// Package origin lets an ordinary [http.Server] be read by proxies that say so: it enables the hop
+// protocol "itls-h2/1" beside HTTP/2 and HTTP/1.1.
+//
+// Call [ConfigureServer] before the server starts; handlers run unchanged. A handler that wants to
+// know who reads the exchange calls [InspectionOf] with its request's context. [NewGateway] is a
+// handler for origins that stand in front of a server of another kind.
+//
+// # How it fits together
+//
+// A proxy that speaks "itls-h2/1" opens a TLS 1.3 connection, hop 2, to the server's port. On it come
+// tunnels, and in each tunnel an inner TLS session from a client. What comes out of the inner session
+// is served by the same http.Server: its handler, timeouts, ConnState, ConnContext, Shutdown and
+// Close apply as they do to any HTTP/1.1 connection. Request.TLS describes the inner session.
+// Checks of the server's TLSConfig that are about clients (ClientAuth, ClientCAs, VerifyConnection,
+// VerifyPeerCertificate) are made in the inner session; on hop 2 the peer is the proxy, which is
+// asked for its certificate.
+package origin
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"vitrine/frames"
+	"vitrine/internal/hop"
+)
+
+// Config says how a server treats proxies. The zero value works.
+type Config struct {
+	// GetCertificate is asked for the certificate when srv.TLSConfig has neither Certificates nor
+	// GetCertificate nor GetConfigForClient; it then serves ordinary clients, too. Default: srv.TLSConfig.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+	// ProxyRoots are the roots of the proxies that may carry tunnels here. A proxy that shows no
+	// certificate, or one that is not a proxy's under these roots, is refused every tunnel. Default:
+	// nil, any proxy, since it changes nothing anyhow.
+	ProxyRoots *x509.CertPool
+
+	// Lifetime is how long the statement "I know that this proxy reads, and allow it" holds; default
+	// 10 minutes, at most [MaxLifetime].
+	Lifetime time.Duration
+
+	// Limits are those of a hop. Where IdleTimeout, SettingsTimeout or FrameTimeout is zero the
+	// server's own IdleTimeout and ReadHeaderTimeout take their place, if it has them.
+	Limits hop.Limits
+
+	// HandshakeTimeout bounds an inner handshake; default the server's ReadHeaderTimeout, or 10 s. It
+	// stops clients that open tunnels and go silent.
+	HandshakeTimeout time.Duration
+
+	// Handshakes is how many inner handshakes may be under way at once in the whole server, and a
+	// quarter of it on one hop; default 256. It stops floods of tunnels from costing a signature each
+	// at the same time. Tunnels above it wait, no longer than a handshake may take.
+	Handshakes int
+
+	// Time gives the time; default srv.TLSConfig.Time, or time.Now.
+	Time func() time.Time
+}
+
+// MaxLifetime is the longest Config.Lifetime: what a proxy may cache at most.
+const MaxLifetime = 24 * time.Hour
+
+// ErrNoCertificate is what [ConfigureServer] returns for a server without a certificate. Files that
+// are given to ListenAndServeTLS or ServeTLS do not count: net/http keeps them to itself, and the
+// inner sessions need them too.
+var ErrNoCertificate = errors.New("origin: the server has no certificate: load it into srv.TLSConfig " +
+	"(Certificates, GetCertificate or GetConfigForClient) or set Config.GetCertificate, and call ListenAndServeTLS with empty file names")
+
+// ConfigureServer enables "itls-h2/1" on srv, which must not have started. It changes srv.TLSConfig
+// (to a copy), TLSNextProto, Protocols when that is nil, and ConnContext; set your own before. A nil
+// cfg is the zero Config.
+func ConfigureServer(srv *http.Server, cfg *Config) error {
+	if cfg == nil {
+		cfg = new(Config)
+	}
+	if _, ok := srv.TLSNextProto[frames.ALPNH2]; ok {
+		return errors.New("origin: the server is configured already")
+	}
+	if cfg.Lifetime < 0 || cfg.Lifetime > MaxLifetime {
+		return fmt.Errorf("origin: a lifetime of %v is not between 0 and %v", cfg.Lifetime, MaxLifetime)
+	}
+	user := &tls.Config{}
+	if srv.TLSConfig != nil {
+		user = srv.TLSConfig.Clone()
+	}
+	if len(user.Certificates) == 0 && user.GetCertificate == nil && user.GetConfigForClient == nil {
+		if cfg.GetCertificate == nil {
+			return ErrNoCertificate
+		}
+		user.GetCertificate = cfg.GetCertificate
+	}
+	if srv.Protocols == nil {
+		// Once TLSNextProto is not nil, its lack of "h2" would switch HTTP/2 off for stock clients.
+		_, own := srv.TLSNextProto["h2"]
+		srv.Protocols = new(http.Protocols)
+		srv.Protocols.SetHTTP1(true)
+		srv.Protocols.SetHTTP2(srv.TLSNextProto == nil || own)
+	}
+	if !srv.Protocols.HTTP1() {
+		return errors.New("origin: the server's Protocols must include HTTP/1: it is what inner sessions carry")
+	}
+	o := newServer(srv, cfg, user)
+	srv.TLSConfig = o.hopConfig()
+	if srv.TLSNextProto == nil {
+		srv.TLSNextProto = make(map[string]func(*http.Server, *tls.Conn, http.Handler))
+	}
+	srv.TLSNextProto[frames.ALPNH2] = o.serveHop
+	srv.ConnContext = connContext(srv.ConnContext)
+	srv.RegisterOnShutdown(o.shutdown)
+	return nil
+}
+
+// A server is what ConfigureServer adds to one http.Server.
+type server struct {
+	srv  *http.Server
+	cfg  Config
+	user *tls.Config // as the user made it; never changed
+	lim  hop.Limits
+
+	handshakes chan struct{} // a token for each inner handshake under way
+	inner      *listener
+	start      sync.Once
+
+	mu       sync.Mutex
+	draining chan struct{} // closed by Shutdown
+}
+
+func newServer(srv *http.Server, cfg *Config, user *tls.Config) *server {
+	o := &server{srv: srv, cfg: *cfg, user: user, lim: cfg.Limits, inner: newListener(), draining: make(chan struct{})}
+	if o.cfg.Lifetime == 0 {
+		o.cfg.Lifetime = 10 * time.Minute
+	}
+	if o.cfg.Handshakes <= 0 {
+		o.cfg.Handshakes = 256
+	}
+	if o.cfg.Time == nil {
+		o.cfg.Time = user.Time
+	}
+	if o.cfg.Time == nil {
+		o.cfg.Time = time.Now
+	}
+	o.handshakes = make(chan struct{}, o.cfg.Handshakes)
+	return o
+}
+
+// limits are those of a hop that starts now. The server's timeouts are read as late as net/http
+// reads them.
+func (o *server) limits() hop.Limits {
+	l := o.lim
+	if idle := orElse(o.srv.IdleTimeout, o.srv.ReadTimeout); l.IdleTimeout == 0 && idle > 0 {
+		l.IdleTimeout = idle
+	}
+	if header := o.headerTimeout(); header > 0 {
+		if l.SettingsTimeout == 0 {
+			l.SettingsTimeout = header
+		}
+		if l.FrameTimeout == 0 {
+			l.FrameTimeout = header
+		}
+	}
+	return l
+}
+
+func (o *server) headerTimeout() time.Duration {
+	return orElse(o.srv.ReadHeaderTimeout, o.srv.ReadTimeout)
+}
+
+func (o *server) handshakeTimeout() time.Duration {
+	if o.cfg.HandshakeTimeout > 0 {
+		return o.cfg.HandshakeTimeout
+	}
+	if d := o.headerTimeout(); d > 0 {
+		return d
+	}
+	return 10 * time.Second
+}
+
+func orElse(d, other time.Duration) time.Duration {
+	if d != 0 {
+		return d
+	}
+	return other
+}
+
+// shutdown is called by http.Server.Shutdown and must not wait.
+func (o *server) shutdown() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !isClosed(o.draining) {
+		close(o.draining)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (o *server) logf(format string, args ...any) {
+	if o.srv.ErrorLog != nil {
+		o.srv.ErrorLog.Printf(format, args...)
+	} else {
+		log.Printf(format, args...)
+	}
+}
+
+// without returns list without s.
+func without(list []string, s string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(x string) bool { return x == s })
+}
