@@ -1,6 +1,7 @@
 package tlsmsg
 
 import (
+	"crypto/tls"
 	"fmt"
 )
 
@@ -230,4 +231,16 @@ func (a Alert) String() string {
 		return "no_application_protocol"
 	}
 	return fmt.Sprintf("alert %d", uint8(a))
+}
+
+// SuiteName is the name of a cipher suite, those of RFC 9150 included, which crypto/tls does not
+// know.
+func SuiteName(id uint16) string {
+	switch id {
+	case SuiteSHA256:
+		return "TLS_SHA256_SHA256"
+	case SuiteSHA384:
+		return "TLS_SHA384_SHA384"
+	}
+	return tls.CipherSuiteName(id)
 }
