@@ -10,7 +10,7 @@ const (
 // A huffman is a canonical code (RFC 1951, section 3.2.2).
 type huffman struct {
 	count  [maxCodeLen + 1]uint16
-	symbol [288]uint16          // by length, then value
+	symbol [288]uint16           // by length, then value
 	fast   [1 << fastBits]uint16 // symbol<<4 | length for codes of at most fastBits, else 0
 }
 

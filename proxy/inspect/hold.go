@@ -1,0 +1,252 @@
+package inspect
+
+import (
+	"time"
+
+	"vitrine/frames"
+)
+
+// A watch is one Inspection of one exchange.
+type watch struct {
+	t    *Tunnel
+	in   Inspection
+	done bool     // it is not called again, but for Close
+	hold [2]int64 // per direction, the application offset from which nothing leaves, or -1
+
+	// Guarded by t.answer, because Decide may be called where t.mu cannot be taken.
+	awaits   bool // a call of it is running, or it holds: an answer counts
+	answered bool
+	answer   Decision
+}
+
+// watch asks in whether it wants the exchange.
+func (t *Tunnel) watch(in Inspector) {
+	w := &watch{t: t, hold: [2]int64{-1, -1}}
+	x := &Exchange{
+		ID: t.x.id, Started: t.x.started, Authority: t.cfg.Authority,
+		Client: t.cfg.Client, Proxy: t.cfg.Proxy, Origin: t.cfg.Origin, watch: w,
+	}
+	func() {
+		defer t.call(nil)()
+		w.in = in.Begin(x)
+	}()
+	if w.in != nil {
+		t.x.watches = append(t.x.watches, w)
+	}
+}
+
+// watched says whether an Inspection still wants to see the exchange.
+func (t *Tunnel) watched() bool {
+	for _, w := range t.x.watches {
+		if !w.done {
+			return true
+		}
+	}
+	return false
+}
+
+// call marks that code which is not ours runs, with w awaiting an answer, until the result is called.
+// Decide must not take t.mu meanwhile: it may be that code's own goroutine.
+func (t *Tunnel) call(w *watch) (returned func()) {
+	t.answer.Lock()
+	t.calling++
+	if w != nil {
+		w.awaits = true
+	}
+	t.answer.Unlock()
+	return func() {
+		t.answer.Lock()
+		t.calling--
+		t.answer.Unlock()
+	}
+}
+
+// show gives each Inspection its Part. A hold begins at s.boundary, where the part does. part is called
+// for each, because heads are copies that their receivers may write to.
+func (t *Tunnel) show(s *side, part func() Part) *KillError {
+	for _, w := range t.x.watches {
+		if w.done {
+			continue
+		}
+		if err := t.ask(s, w, part()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tunnel) ask(s *side, w *watch, p Part) *KillError {
+	// An answer that came before this Part does not cover it.
+	if err := t.apply(w); err != nil || w.done {
+		return err
+	}
+	var d Decision
+	func() {
+		defer t.call(w)()
+		if s.dir == frames.ToOrigin {
+			d = w.in.Request(p)
+		} else {
+			d = w.in.Response(p)
+		}
+	}()
+	switch d.Action {
+	case Allow:
+		w.hold[s.dir] = -1
+	case Done:
+		t.dismiss(w)
+	case Hold:
+		if w.hold[s.dir] < 0 {
+			w.hold[s.dir] = s.boundary
+		}
+	default:
+		return s.decided(d)
+	}
+	return t.apply(w)
+}
+
+// decided is the kill that d asks for. An Action that does not exist is one, too.
+func (s *side) decided(d Decision) *KillError {
+	k := &KillError{
+		Reason: frames.ReasonInspector, Direction: s.dir,
+		Rule: cut(d.Rule, maxRule), Detail: cut(d.Reason, maxReason),
+	}
+	if k.Rule == "" {
+		k.Rule = RuleInspector
+	}
+	return k
+}
+
+// dismiss ends the part of w in the exchange.
+func (t *Tunnel) dismiss(w *watch) {
+	w.done = true
+	w.hold = [2]int64{-1, -1}
+}
+
+// apply carries out the answer that w got, if any, and settles whether it awaits one still.
+func (t *Tunnel) apply(w *watch) *KillError {
+	t.answer.Lock()
+	answered, d := w.answered, w.answer
+	w.answered, w.answer = false, Decision{}
+	held := w.hold
+	switch {
+	case !answered:
+	case d.Action == Allow:
+		w.hold = [2]int64{-1, -1}
+	case d.Action == Done:
+		t.dismiss(w)
+	}
+	w.awaits = w.hold[0] >= 0 || w.hold[1] >= 0
+	t.answer.Unlock()
+	if !answered || d.Action == Allow || d.Action == Done {
+		return nil
+	}
+	s := &t.sides[frames.ToOrigin]
+	if held[frames.ToOrigin] < 0 && held[frames.ToClient] >= 0 {
+		s = &t.sides[frames.ToClient]
+	}
+	return s.decided(d)
+}
+
+// applyAll carries out the answers that came while code which is not ours was running.
+func (t *Tunnel) applyAll() *KillError {
+	for t.x != nil {
+		t.answer.Lock()
+		waiting := t.answers
+		t.answers = false
+		t.answer.Unlock()
+		if !waiting {
+			break
+		}
+		for _, w := range t.x.watches {
+			if err := t.apply(w); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// close makes later answers do nothing.
+func (w *watch) close() {
+	w.done = true
+	w.t.answer.Lock()
+	w.awaits, w.answered = false, false
+	w.t.answer.Unlock()
+}
+
+// decide is Exchange.Decide.
+func (w *watch) decide(d Decision) {
+	t := w.t
+	t.answer.Lock()
+	if d.Action == Hold || !w.awaits || w.answered {
+		t.answer.Unlock()
+		return
+	}
+	w.answered, w.answer = true, d
+	t.answers = true
+	calling := t.calling > 0
+	t.answer.Unlock()
+	if calling {
+		// Whoever runs that code holds t.mu, and applies the answer before letting go of it.
+		return
+	}
+	t.mu.Lock()
+	if t.err() != nil {
+		t.mu.Unlock()
+		return
+	}
+	err := t.applyAll()
+	t.tell(t.settle(err))
+}
+
+// holding starts and stops the clock of Limits.HoldTime.
+func (t *Tunnel) holding() {
+	held := false
+	if t.x != nil {
+		for _, w := range t.x.watches {
+			held = held || w.hold[0] >= 0 || w.hold[1] >= 0
+		}
+	}
+	switch {
+	case held && t.timer == nil:
+		t.calls.Add(1)
+		t.timed++
+		serial := t.timed
+		t.timer = time.AfterFunc(t.limits.HoldTime, func() {
+			defer t.calls.Done()
+			t.expire(serial)
+		})
+	case !held && t.timer != nil:
+		if t.timer.Stop() {
+			t.calls.Done()
+		}
+		t.timer = nil
+	}
+}
+
+// expire ends the holds that outlasted HoldTime. serial is that of the timer that went off, which may
+// have been stopped too late.
+func (t *Tunnel) expire(serial uint64) {
+	t.mu.Lock()
+	if t.timer == nil || t.timed != serial || t.err() != nil {
+		t.mu.Unlock()
+		return
+	}
+	t.timer = nil
+	err := t.applyAll()
+	if err == nil && t.x != nil {
+		for _, w := range t.x.watches {
+			for _, s := range []*side{&t.sides[0], &t.sides[1]} {
+				if w.hold[s.dir] < 0 {
+					continue
+				}
+				if t.limits.HoldPass {
+					t.dismiss(w)
+				} else {
+					err = s.kill(RuleHoldTimeout, "held for %v", t.limits.HoldTime)
+				}
+			}
+		}
+	}
+	t.tell(t.settle(err))
+}
