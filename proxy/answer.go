@@ -33,7 +33,12 @@ type answer struct {
 	cause    error         // goes to the log alone
 }
 
-func (a *answer) Error() string { return a.details }
+func (a *answer) Error() string {
+	if a.cause == nil {
+		return a.details
+	}
+	return a.details + ": " + a.cause.Error()
+}
 
 func (a *answer) Unwrap() error { return a.cause }
 
@@ -77,7 +82,9 @@ func answerTo(err error) *answer {
 		aSocket, aCarrier, anEvidence,
 	} {
 		if a := f(err); a != nil {
-			a.cause = err
+			if a.cause == nil && !errors.As(err, new(*answer)) {
+				a.cause = err
+			}
 			return a
 		}
 	}

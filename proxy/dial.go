@@ -36,16 +36,22 @@ func (p *Proxy) Dial(ctx context.Context, t *Target) (*Upstream, error) {
 }
 
 func (p *Proxy) dialBlind(ctx context.Context, r *running, t *Target) (*Upstream, error) {
+	done, err := r.pool.reserve()
+	if err != nil {
+		return nil, err
+	}
 	release, err := r.targets.acquire(ctx)
 	if err != nil {
+		done()
 		return nil, err
 	}
 	defer release()
 	conn, err := r.targets.dial(ctx, t.Authority)
 	if err != nil {
+		done()
 		return nil, err
 	}
-	return &Upstream{Conn: conn}, nil
+	return &Upstream{Conn: conn, Done: done}, nil
 }
 
 // dialHop makes one hop-2 connection.

@@ -34,7 +34,7 @@ type pool struct {
 	mu      sync.Mutex
 	entries map[poolKey]*poolEntry
 	slots   map[*slot]struct{} // all that have not ended
-	dials   int                // under way
+	others  int                // dials under way, and connections of blind tunnels
 	closed  bool
 	wg      sync.WaitGroup // a goroutine for each slot
 }
@@ -121,10 +121,10 @@ func (p *pool) find(key poolKey, fresh bool) (up *Upstream, wait, own *dialing, 
 			return nil, e.dialing, nil, nil
 		}
 	}
-	if len(p.slots)+p.dials >= p.max && !p.evict() {
+	if len(p.slots)+p.others >= p.max && !p.evict() {
 		return nil, nil, nil, errUpstreamsFull
 	}
-	p.dials++
+	p.others++
 	if e == nil {
 		e = p.newEntry(key)
 	}
@@ -133,6 +133,24 @@ func (p *pool) find(key poolKey, fresh bool) (up *Upstream, wait, own *dialing, 
 		e.dialing = own
 	}
 	return nil, nil, own, nil
+}
+
+// reserve counts a connection that the pool does not keep, until release is called.
+func (p *pool) reserve() (release func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errPoolClosed
+	}
+	if len(p.slots)+p.others >= p.max && !p.evict() {
+		return nil, errUpstreamsFull
+	}
+	p.others++
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.others--
+	}), nil
 }
 
 // newEntry makes room first when entries that only remember something have become many: a client that
@@ -165,7 +183,7 @@ func (p *pool) evict() bool {
 func (p *pool) add(ctx context.Context, key poolKey, own *dialing, up *Upstream, err error) (*Upstream, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dials--
+	p.others--
 	e := p.entries[key]
 	if e == nil {
 		e = p.newEntry(key)

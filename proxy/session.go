@@ -188,10 +188,8 @@ func (s *session) reject(in hop.Incoming, a *answer) {
 	if a.reason != "" {
 		attrs = append(attrs, slog.String("error", a.reason))
 	}
-	if a.cause != nil {
-		attrs = append(attrs, slog.String("why", oneLine(a.cause.Error())))
-	} else if a.details != "" {
-		attrs = append(attrs, slog.String("why", a.details))
+	if why := a.Error(); why != "" {
+		attrs = append(attrs, slog.String("why", oneLine(why)))
 	}
 	s.log.LogAttrs(s.ctx, level, "answered", attrs...)
 	if err := in.Reject(a.response(s.run, s.version, target)); err != nil {

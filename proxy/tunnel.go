@@ -29,6 +29,9 @@ func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
 	client, err := in.Accept(s.accepted(t, o.up.State.NegotiatedProtocol, o.evidence))
 	if err != nil {
 		o.stream.Reset(hop.Cancel)
+		if o.up.Conn != nil {
+			<-o.stream.Session().Done()
+		}
 		o.up.Close()
 		s.log.LogAttrs(s.ctx, slog.LevelDebug, "answer not sent", slog.String("authority", t.Authority), slog.String("why", oneLine(err.Error())))
 		return nil
