@@ -85,6 +85,9 @@ func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
 		x.pool.remove(c)
 		return nil, true, errors.New("client: the origin switched protocols, which this transport does not carry")
 	}
+	if resp.Close {
+		c.tunnel.busy.Store(false) // the end of the response is the end of the tunnel, and nothing to cut
+	}
 	x.rep.Status = resp.StatusCode
 	state := c.tunnel.ConnectionState()
 	resp.TLS = &state

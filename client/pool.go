@@ -132,13 +132,17 @@ func (c *conn) stateChanged(cc *http.ClientConn) {
 
 func (p *pool) putIdle(c *conn) {
 	p.mu.Lock()
-	if c.gone || c.idle {
-		p.mu.Unlock()
+	defer p.mu.Unlock()
+	if c.gone || c.idle || p.closed { // close closes what it found
 		return
 	}
-	if p.closed || !p.keep {
-		p.mu.Unlock()
-		p.closeLater(c)
+	if !p.keep {
+		// On a goroutine of its own: net/http calls the state hook where a goodbye to a slow peer must
+		// not hold it up.
+		p.wg.Go(func() {
+			c.cc.Close()
+			p.remove(c)
+		})
 		return
 	}
 	c.idle, c.since = true, time.Now()
@@ -149,16 +153,6 @@ func (p *pool) putIdle(c *conn) {
 		p.expire(c)
 	})
 	p.wakeLocked()
-	p.mu.Unlock()
-}
-
-// closeLater closes c on a goroutine of its own: net/http calls the state hook where a goodbye to a slow
-// peer must not hold it up.
-func (p *pool) closeLater(c *conn) {
-	p.wg.Go(func() {
-		c.cc.Close()
-		p.remove(c)
-	})
 }
 
 // expire closes c unless it was taken while its timer fired.

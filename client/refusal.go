@@ -71,6 +71,8 @@ func refusalOf(resp *hop.Response, authority string, check func() (*evidence.Res
 		return nil, err
 	}
 	switch {
+	case result.Kind == evidence.Claim:
+		r.why = "the proxy refuses it, and that it is the origin's doing is the proxy's word alone"
 	case !result.OfferedTokens:
 		r.why = "the proxy refuses it, and the evidence shows that it did not offer the origin an inner session"
 	case !result.PickedNone:
@@ -84,16 +86,7 @@ func refusalOf(resp *hop.Response, authority string, check func() (*evidence.Res
 // statusError maps an answer to a CONNECT. What the proxy could not do because of the origin is the
 // origin's; what it would not do, whoever asked, is the proxy's.
 func statusError(resp *hop.Response, authority string) error {
-	var last fields.ProxyStatus
-	members, err := fields.ParseProxyStatus(resp.Header.Values(fields.ProxyStatusName))
-	if err == nil {
-		for _, m := range members { // the nearest to the origin comes first
-			if m.Error != "" {
-				last = m
-				break
-			}
-		}
-	}
+	last := lastStatus(resp.Header)
 	text := fmt.Sprintf("the proxy answered %d %s", resp.Status, http.StatusText(resp.Status))
 	text = strings.TrimSpace(text)
 	if last.Error != "" {
@@ -107,6 +100,21 @@ func statusError(resp *hop.Response, authority string) error {
 		return &TrustError{Party: PartyOrigin, Err: fmt.Errorf("%s, says the proxy: %w", authority, cause)}
 	}
 	return &UnreachableError{Party: blame(last.Error, resp.Status), Status: resp.Status, ProxyError: last.Error, Err: cause}
+}
+
+// lastStatus is the member of proxy-status that is nearest to the origin and names an error, or the nearest
+// when none does. A field that does not parse says nothing.
+func lastStatus(h http.Header) fields.ProxyStatus {
+	members, err := fields.ParseProxyStatus(h.Values(fields.ProxyStatusName))
+	if err != nil || len(members) == 0 {
+		return fields.ProxyStatus{}
+	}
+	for _, m := range members {
+		if m.Error != "" {
+			return m
+		}
+	}
+	return members[0]
 }
 
 // blame follows the groups of RFC 9209, section 2.3.
