@@ -405,12 +405,16 @@ func (hs *serverHandshake) readClient() error {
 		if err := hs.readPeer(msg, true, true); err != nil {
 			return err
 		}
-	} else if err := hs.verifyConnection(); err != nil {
-		return err
 	}
 	if err := hs.readFinished(handshakeSecret); err != nil {
 		return err
 	}
 	hs.in.compatCCS = false
-	return hs.setReadSecret(hs.keys.client)
+	if err := hs.setReadSecret(hs.keys.client); err != nil {
+		return err
+	}
+	if hs.tls.ClientAuth == tls.NoClientCert {
+		return hs.verifyConnection()
+	}
+	return nil
 }
