@@ -156,7 +156,6 @@ func TestAnIdleHopEndsByTheServersIdleTimeout(t *testing.T) {
 	}
 }
 
-// spec: ORG-18
 func TestGarbageOnTheHopEndsTheHop(t *testing.T) {
 	w := start(t, func(http.ResponseWriter, *http.Request) {})
 	for _, garbage := range [][]byte{
@@ -175,6 +174,7 @@ func TestGarbageOnTheHopEndsTheHop(t *testing.T) {
 	roundTrip(t, w.tunnel(w.hop(w.proxy)))
 }
 
+// spec: ORG-18
 func TestGarbageInATunnelEndsTheTunnelAlone(t *testing.T) {
 	w := start(t, func(http.ResponseWriter, *http.Request) {})
 	s := w.hop(w.proxy)

@@ -41,7 +41,6 @@ func get(t testing.TB, c *http.Client, site string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// spec: ORG-1 ORG-2
 func TestOneHandlerServesTunnelsAndStockClients(t *testing.T) {
 	w := start(t, func(w http.ResponseWriter, r *http.Request) {
 		_, inspected := InspectionOf(r.Context())
@@ -76,7 +75,23 @@ func TestOwnProtocolsAndTLSNextProtoAreKept(t *testing.T) {
 	}
 }
 
-// spec: ORG-3
+func TestAListenerOfTheUsersOwnServesEveryone(t *testing.T) {
+	w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }))
+	if err := ConfigureServer(w.srv, nil); err != nil {
+		t.Fatal(err)
+	}
+	go func() { w.served <- w.srv.Serve(tls.NewListener(w.ln, w.srv.TLSConfig)) }()
+	defer func() { w.srv.Close(); <-w.served }()
+	for got, c := range map[string]*http.Client{"HTTP/1.1": w.client(w.hop(w.proxy)), "HTTP/2.0": w.stock(true)} {
+		if _, body := get(t, c, site); body != got {
+			t.Errorf("%s, not %s", body, got)
+		}
+	}
+	tc := must(w.dial([]string{"http/1.1"}))
+	roundTrip(t, tc)
+	tc.Close()
+}
+
 func TestAServerWithoutACertificateIsRefused(t *testing.T) {
 	for name, srv := range map[string]*http.Server{
 		"no TLSConfig": {},
@@ -214,7 +229,7 @@ func roundTrip(t testing.TB, c net.Conn) *http.Response {
 	return resp
 }
 
-// spec: ORG-5 ORG-6
+// spec: ORG-3 ORG-5 ORG-6
 func TestEvidenceIsTheOriginsAndConfirmsProxyAndHop(t *testing.T) {
 	w := start(t, func(http.ResponseWriter, *http.Request) {})
 	for _, certs := range [][]tls.Certificate{{w.proxy}, nil} {
@@ -235,6 +250,9 @@ func TestEvidenceIsTheOriginsAndConfirmsProxyAndHop(t *testing.T) {
 		}
 		if r.Kind != evidence.Authenticator || r.Answer == nil {
 			t.Errorf("%v, answer %+v", r.Kind, r.Answer)
+		}
+		if !r.Origin.Equal(c.ConnectionState().PeerCertificates[0]) {
+			t.Error("the session shows another certificate than the evidence")
 		}
 		a := c.InspectionAnswer()
 		if a == nil || *a != *r.Answer || a.HopID != r.HopID || a.HopALPN != frames.ALPNH2 || a.HopVersion != tls.VersionTLS13 {
@@ -367,7 +385,7 @@ func TestProxyRootsRefuseStrangers(t *testing.T) {
 	roundTrip(t, w.tunnel(w.hop(w.proxy)))
 }
 
-// spec: ORG-2
+// spec: ORG-2 ORG-20
 func TestOrdinaryClientsAreAskedForNoCertificateButProxiesAre(t *testing.T) {
 	w := start(t, func(http.ResponseWriter, *http.Request) {})
 	for _, offer := range [][]string{tokens(), {"h2", "http/1.1"}, nil} {

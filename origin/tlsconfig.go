@@ -18,7 +18,9 @@ import (
 // copy of its own.
 func (o *server) hopConfig() *tls.Config {
 	c := o.user.Clone()
-	c.NextProtos = append([]string{frames.ALPNH2}, without(c.NextProtos, frames.ALPNH2)...)
+	// The stock protocols stand here for users who make their own tls.Listener of it: a list that has
+	// only the token refuses everyone else.
+	c.NextProtos = append([]string{frames.ALPNH2}, o.withoutToken(o.user).NextProtos...)
 	user := o.user.GetConfigForClient
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		var base *tls.Config
