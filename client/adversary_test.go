@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"vitrine/frames"
+	"vitrine/internal/evidence"
 	"vitrine/internal/hop"
+	"vitrine/internal/tlsmsg"
 )
 
 // spec: CLI-13
@@ -117,8 +119,8 @@ func TestKillOnAReusedTunnelReachesTheOriginOnce(t *testing.T) {
 	if n := w.took(); n != 2 {
 		t.Errorf("the origin saw %d requests, want 2", n)
 	}
-	if len(w.tunnels) != 1 {
-		t.Errorf("%d tunnels, want 1", len(w.tunnels))
+	if w.opened() != 1 {
+		t.Errorf("%d tunnels, want 1", w.opened())
 	}
 }
 
@@ -153,8 +155,8 @@ func TestKillTouchesNoSibling(t *testing.T) {
 	}
 	close(finish)
 	wg.Wait()
-	if w.hops != 1 {
-		t.Errorf("%d hops, want both on 1", w.hops)
+	if w.dialled() != 1 {
+		t.Errorf("%d hops, want both on 1", w.dialled())
 	}
 }
 
@@ -454,6 +456,84 @@ func TestEvidenceThatIsNotAboutThisTunnel(t *testing.T) {
 				t.Error("a request left")
 			}
 		})
+	}
+}
+
+// spec: CLI-1
+func TestNothingButTheInnerHelloLeavesBeforeEvidence(t *testing.T) {
+	w := newWorld(t)
+	w.evidence = func(raw []byte) []byte { return raw[:len(raw)-1] }
+	w.via = func(toOrigin bool, p []byte) []byte {
+		if toOrigin {
+			t.Errorf("%d bytes left for the origin", len(p))
+		}
+		return p
+	}
+	if _, _, err := tryGet(t, w.transport(nil), "https://origin.example/"); err == nil {
+		t.Error("accepted")
+	}
+}
+
+// spec: CLI-7
+func TestNonceIsFreshForEveryCONNECT(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(func(tr *Transport) { tr.IdleTimeout = -1 })
+	seen := make(map[[32]byte]bool)
+	for range 5 {
+		get(t, tr, "https://origin.example/")
+	}
+	for _, tun := range w.tunnels {
+		if seen[tun.nonce] || tun.nonce == [32]byte{} {
+			t.Errorf("nonce %x again", tun.nonce)
+		}
+		seen[tun.nonce] = true
+	}
+	if len(seen) != 5 {
+		t.Errorf("%d nonces for 5 tunnels", len(seen))
+	}
+}
+
+// spec: CLI-9 CLI-12
+func TestConfirmComparesWhatOriginAndProxySayOfHop2(t *testing.T) {
+	answer := tlsmsg.InspectionAnswer{HopPeer: 1, HopVersion: tls.VersionTLS13, HopSuite: tls.TLS_AES_128_GCM_SHA256, HopALPN: frames.ALPNH2, HopID: [32]byte{1}}
+	result := evidence.Result{
+		Kind: evidence.Authenticator, HopID: answer.HopID, Answer: &answer,
+		Hop: evidence.Hop{Version: answer.HopVersion, Suite: answer.HopSuite, ALPN: answer.HopALPN},
+	}
+	for _, tt := range []struct {
+		name string
+		set  func(r *evidence.Result, a *tlsmsg.InspectionAnswer)
+		want bool
+		fail bool
+	}{
+		{"equal", func(*evidence.Result, *tlsmsg.InspectionAnswer) {}, true, false},
+		{"version", func(_ *evidence.Result, a *tlsmsg.InspectionAnswer) { a.HopVersion = tls.VersionTLS12 }, false, true},
+		{"suite", func(_ *evidence.Result, a *tlsmsg.InspectionAnswer) { a.HopSuite++ }, false, true},
+		{"ALPN", func(_ *evidence.Result, a *tlsmsg.InspectionAnswer) { a.HopALPN = frames.ALPNRaw }, false, true},
+		{"hop_id", func(_ *evidence.Result, a *tlsmsg.InspectionAnswer) { a.HopID[0]++ }, false, true},
+		{"hop_peer", func(_ *evidence.Result, a *tlsmsg.InspectionAnswer) { a.HopPeer = 0 }, false, true},
+		{"no certificate on hop 2", func(r *evidence.Result, a *tlsmsg.InspectionAnswer) {
+			a.HopPeer = 0
+			other := *a
+			r.Answer = &other
+		}, false, false},
+		{"authenticator without an answer", func(r *evidence.Result, _ *tlsmsg.InspectionAnswer) { r.Answer = nil }, false, false},
+		{"transcript", func(r *evidence.Result, _ *tlsmsg.InspectionAnswer) {
+			r.Kind, r.Answer, r.HopID = evidence.Transcript, nil, [32]byte{}
+		}, false, false},
+		{"transcript of another ALPN", func(r *evidence.Result, a *tlsmsg.InspectionAnswer) {
+			r.Kind, r.Answer, a.HopALPN = evidence.Transcript, nil, "h2"
+		}, false, true},
+	} {
+		r, a := result, answer
+		tt.set(&r, &a)
+		got, err := confirm(&r, &a)
+		if got != tt.want || (err != nil) != tt.fail {
+			t.Errorf("%s: confirmed %v, %v; want %v, failure %v", tt.name, got, err, tt.want, tt.fail)
+		}
+	}
+	if got, err := confirm(&result, nil); got || err != nil {
+		t.Errorf("no answer: %v, %v", got, err)
 	}
 }
 

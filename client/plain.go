@@ -34,6 +34,20 @@ func (d *Dialer) blind(ctx context.Context, s *session, a *attempt) (t *Tunnel, 
 	return t.opened(d, a), nil, nil
 }
 
+// direct is a TLS connection to the origin that no proxy carries.
+func (d *Dialer) direct(ctx context.Context, a *attempt) (*Tunnel, error) {
+	raw, err := d.dialTCP(ctx, PartyOrigin, a.host, a.port)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tunnel{level: Direct, authority: a.authority, wire: &wire{Conn: raw}}
+	if err := d.plainTLS(ctx, a, t, t.wire); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return t.opened(d, a), nil
+}
+
 // noEOF makes an end below TLS an error. crypto/tls takes one for a close_notify, which would let a
 // proxy cut a response that ends with its connection.
 type noEOF struct{ *wire }

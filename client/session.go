@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strconv"
 	"sync"
@@ -89,16 +88,19 @@ func (d *Dialer) dialSession(ctx context.Context, w *dialing) {
 	h.mu.Lock()
 	h.dialing = nil
 	switch {
-	case fail != nil:
-		w.fail = fail
 	case h.closed:
 		w.fail = func() error { return ErrClosed }
-		s.Close(hop.NoError, "")
+	case fail != nil:
+		w.fail = fail
 	default:
 		h.current, w.s = s, s
 	}
 	h.mu.Unlock()
 	close(w.done)
+	if w.s == nil && s != nil {
+		s.Close(hop.NoError, "")
+		<-s.Done()
+	}
 }
 
 // retire lets s end when its tunnels have.
@@ -295,19 +297,3 @@ func rootCause(err error) error {
 	}
 	return err
 }
-
-// dialDirect is a TLS connection to the origin that no proxy carries.
-func (d *Dialer) direct(ctx context.Context, a *attempt) (*Tunnel, error) {
-	raw, err := d.dialTCP(ctx, PartyOrigin, a.host, a.port)
-	if err != nil {
-		return nil, err
-	}
-	t := &Tunnel{level: Direct, authority: a.authority, wire: &wire{Conn: raw}}
-	if err := d.plainTLS(ctx, a, t, t.wire); err != nil {
-		raw.Close()
-		return nil, err
-	}
-	return t.opened(d, a), nil
-}
-
-var _ net.Conn = (*Tunnel)(nil)

@@ -61,6 +61,9 @@ type Transport struct {
 	pool *pool
 }
 
+// wholeRecord is the most that one inner record carries with either suite, in one record of hop 1.
+const wholeRecord = 16321
+
 func (t *Transport) start() *pool {
 	t.once.Do(func() {
 		t.pool = &pool{
@@ -89,6 +92,7 @@ func (t *Transport) start() *pool {
 			ExpectContinueTimeout:  time.Second,
 			ResponseHeaderTimeout:  t.ResponseTimeout,
 			MaxResponseHeaderBytes: t.MaxResponseHeader,
+			WriteBufferSize:        wholeRecord,
 		}
 		if t.MaxResponseHeader <= 0 {
 			t.pool.base.MaxResponseHeaderBytes = 256 << 10

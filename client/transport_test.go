@@ -118,7 +118,7 @@ func TestTunnelIsReusedOneExchangeAtATime(t *testing.T) {
 	for range 5 {
 		get(t, tr, "https://origin.example/")
 	}
-	if n := len(w.tunnels); n != 1 {
+	if n := w.opened(); n != 1 {
 		t.Errorf("%d tunnels for 5 exchanges one after another, want 1", n)
 	}
 	const parallel = 8
@@ -137,11 +137,11 @@ func TestTunnelIsReusedOneExchangeAtATime(t *testing.T) {
 	}
 	close(release)
 	wg.Wait()
-	if n := len(w.tunnels); n != parallel {
+	if n := w.opened(); n != parallel {
 		t.Errorf("%d tunnels for %d exchanges at once, want one each", n, parallel)
 	}
-	if w.hops != 1 {
-		t.Errorf("%d hop 1 connections, want 1", w.hops)
+	if w.dialled() != 1 {
+		t.Errorf("%d hop 1 connections, want 1", w.dialled())
 	}
 }
 
@@ -267,8 +267,8 @@ func TestMessagesOfEveryShape(t *testing.T) {
 			}
 		})
 	}
-	if len(w.tunnels) != 1 {
-		t.Errorf("%d tunnels, want 1: every message ended by its own framing", len(w.tunnels))
+	if w.opened() != 1 {
+		t.Errorf("%d tunnels, want 1: every message ended by its own framing", w.opened())
 	}
 }
 
@@ -346,7 +346,7 @@ func TestURLsThatNoTunnelCarries(t *testing.T) {
 			t.Errorf("GET %s succeeded", u)
 		}
 	}
-	if len(w.tunnels) != 0 {
+	if w.opened() != 0 {
 		t.Error("a tunnel was opened")
 	}
 }
@@ -421,8 +421,8 @@ func TestBodyClosedEarlyCompletesTheReport(t *testing.T) {
 	}
 	w.handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	get(t, tr, "https://origin.example/") // on a new tunnel: what is left of the old body must not answer
-	if len(w.tunnels) != 2 {
-		t.Errorf("%d tunnels, want 2", len(w.tunnels))
+	if w.opened() != 2 {
+		t.Errorf("%d tunnels, want 2", w.opened())
 	}
 }
 
@@ -433,8 +433,8 @@ func TestIdleTunnels(t *testing.T) {
 		get(t, tr, "https://origin.example/")
 		tr.CloseIdleConnections()
 		get(t, tr, "https://origin.example/")
-		if len(w.tunnels) != 2 || w.hops != 2 {
-			t.Errorf("%d tunnels on %d hops, want 2 on 2", len(w.tunnels), w.hops)
+		if w.opened() != 2 || w.dialled() != 2 {
+			t.Errorf("%d tunnels on %d hops, want 2 on 2", w.opened(), w.dialled())
 		}
 	})
 	t.Run("not kept", func(t *testing.T) {
@@ -442,8 +442,8 @@ func TestIdleTunnels(t *testing.T) {
 		tr := w.transport(func(tr *Transport) { tr.IdleTimeout = -1 })
 		get(t, tr, "https://origin.example/")
 		get(t, tr, "https://origin.example/")
-		if len(w.tunnels) != 2 || w.hops != 1 {
-			t.Errorf("%d tunnels on %d hops, want 2 on 1", len(w.tunnels), w.hops)
+		if w.opened() != 2 || w.dialled() != 1 {
+			t.Errorf("%d tunnels on %d hops, want 2 on 1", w.opened(), w.dialled())
 		}
 	})
 	t.Run("make room for another authority", func(t *testing.T) {
@@ -452,8 +452,8 @@ func TestIdleTunnels(t *testing.T) {
 		get(t, tr, "https://origin.example/")
 		get(t, tr, "https://second.example/")
 		get(t, tr, "https://origin.example/")
-		if len(w.tunnels) != 3 {
-			t.Errorf("%d tunnels, want 3", len(w.tunnels))
+		if w.opened() != 3 {
+			t.Errorf("%d tunnels, want 3", w.opened())
 		}
 	})
 }
@@ -485,8 +485,8 @@ func TestHop1ThatEndedIsDialledAgain(t *testing.T) {
 	s.Close(hop.NoError, "")
 	<-s.Done()
 	get(t, tr, "https://origin.example/")
-	if w.hops != 2 {
-		t.Errorf("%d hops, want 2", w.hops)
+	if w.dialled() != 2 {
+		t.Errorf("%d hops, want 2", w.dialled())
 	}
 }
 
@@ -500,8 +500,8 @@ func TestRefusedStreamIsTriedOnceMoreOnAFreshHop(t *testing.T) {
 			return done
 		}
 		get(t, w.transport(nil), "https://origin.example/")
-		if w.hops != 2 {
-			t.Errorf("%d hops, want 2", w.hops)
+		if w.dialled() != 2 {
+			t.Errorf("%d hops, want 2", w.dialled())
 		}
 	})
 	t.Run("refused again", func(t *testing.T) {
@@ -512,8 +512,8 @@ func TestRefusedStreamIsTriedOnceMoreOnAFreshHop(t *testing.T) {
 		if !errors.As(err, &u) || u.Party != PartyProxy {
 			t.Errorf("%v, want the proxy unreachable", err)
 		}
-		if w.hops != 2 {
-			t.Errorf("%d hops, want 2", w.hops)
+		if w.dialled() != 2 {
+			t.Errorf("%d hops, want 2", w.dialled())
 		}
 	})
 }
@@ -619,7 +619,7 @@ func TestManyExchangesAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := len(w.tunnels); n > 7 {
+	if n := w.opened(); n > 7 {
 		t.Errorf("%d tunnels for at most 7 at once that all stay good", n)
 	}
 }

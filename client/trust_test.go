@@ -73,7 +73,7 @@ func TestProxyIsVerified(t *testing.T) {
 			w := newWorld(t)
 			_, _, err := tryGet(t, w.transport(func(tr *Transport) { tt.set(tr, w) }), "https://origin.example/")
 			wantTrust(t, err, PartyProxy)
-			if len(w.tunnels) != 0 {
+			if w.opened() != 0 {
 				t.Error("a tunnel was opened")
 			}
 		})
@@ -227,7 +227,7 @@ func TestCredentialsLeaveOnlyWhereAllowed(t *testing.T) {
 			if trust := wantTrust(t, err, PartyCredentials); trust.Field != tt.field || !strings.Contains(err.Error(), tt.field) {
 				t.Errorf("%v, field %q; want %q", err, trust.Field, tt.field)
 			}
-			if w.hops != 0 {
+			if w.dialled() != 0 {
 				t.Error("the proxy was dialled")
 			}
 			if _, _, err := do(w.transport(func(tr *Transport) { tr.AllowCredentials = true }), request()); err != nil {
@@ -350,7 +350,7 @@ func TestDirectIsUsedOnlyWhenNamed(t *testing.T) {
 	if r := ReportOf(resp); r.Level != Direct || len(r.Proxies) != 0 || r.Evidence != nil {
 		t.Errorf("report %+v", r)
 	}
-	if w.hops != 0 {
+	if w.dialled() != 0 {
 		t.Error("the proxy was dialled")
 	}
 	// A proxy that cannot be trusted is no reason to go around it.
@@ -360,7 +360,7 @@ func TestDirectIsUsedOnlyWhenNamed(t *testing.T) {
 	wantTrust(t, err, PartyProxy)
 }
 
-// spec: CLI-11
+// spec: CLI-19
 func TestLowerOfferAfterIntactNeedsTheUser(t *testing.T) {
 	w := newWorld(t)
 	w.modes = []fields.Mode{fields.Intact, fields.Blind}
@@ -394,7 +394,7 @@ func TestLevelsThatThisVersionDoesNotReach(t *testing.T) {
 	if _, _, err := tryGet(t, w.transport(func(tr *Transport) { tr.Levels = []Level{"inspected"} }), "https://origin.example/"); err == nil {
 		t.Error("an unknown level is accepted")
 	}
-	if w.hops != 0 {
+	if w.dialled() != 0 {
 		t.Error("the proxy was dialled")
 	}
 }

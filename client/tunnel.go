@@ -42,6 +42,8 @@ type Tunnel struct {
 	cause   error // the first error that was not ours
 }
 
+var _ net.Conn = (*Tunnel)(nil)
+
 // inner is *itls.Conn or *tls.Conn.
 type inner interface {
 	net.Conn

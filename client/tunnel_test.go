@@ -127,8 +127,8 @@ func TestKeyLogHasAllSessionsInWholeLines(t *testing.T) {
 			t.Errorf("line %q", line)
 		}
 	}
-	if n := strings.Count(log.String(), "CLIENT_TRAFFIC_SECRET_0 "); n != 1+len(w.tunnels) {
-		t.Errorf("%d sessions in the log, want hop 1 and %d tunnels", n, len(w.tunnels))
+	if n := strings.Count(log.String(), "CLIENT_TRAFFIC_SECRET_0 "); n != 1+w.opened() {
+		t.Errorf("%d sessions in the log, want hop 1 and %d tunnels", n, w.opened())
 	}
 }
 
@@ -232,12 +232,12 @@ func TestIdleTunnelIsClosedAfterItsTime(t *testing.T) {
 		get(t, tr, "https://origin.example/")
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
-		if n := len(tr.pool.all); n != 1 || len(w.tunnels) != 1 {
-			t.Errorf("%d tunnels open of %d, want the one that is in use", n, len(w.tunnels))
+		if n := tr.open(); n != 1 || w.opened() != 1 {
+			t.Errorf("%d tunnels open of %d, want the one that is in use", n, w.opened())
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if n := len(tr.pool.all); n != 0 {
+		if n := tr.open(); n != 0 {
 			t.Errorf("%d tunnels open, want none", n)
 		}
 	})

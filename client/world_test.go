@@ -443,6 +443,26 @@ func (tun *fakeTunnel) kill(forge func(tbs *frames.VerdictTBS, cert *tls.Certifi
 // took is how many requests reached the origin so far.
 func (w *world) took() int { return len(w.requests) }
 
+// opened is how many tunnels the proxy has opened so far, and dialled how many hop 1 connections.
+func (w *world) opened() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.tunnels)
+}
+
+func (w *world) dialled() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hops
+}
+
+// open is how many tunnels the pool holds.
+func (t *Transport) open() int {
+	t.pool.mu.Lock()
+	defer t.pool.mu.Unlock()
+	return len(t.pool.all)
+}
+
 type oneListener struct {
 	conn chan net.Conn
 	done chan struct{}
