@@ -50,6 +50,7 @@ func (o *server) serveHop(_ *http.Server, tc *tls.Conn, h http.Handler) {
 		o.logf("origin: hop from %v: %v", tc.RemoteAddr(), err)
 		return
 	}
+	// Shutdown and Close end it and wait for it, as for every listener of the server.
 	o.start.Do(func() { go o.srv.Serve(o.inner) })
 
 	c := &carrier{
