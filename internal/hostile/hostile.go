@@ -1,13 +1,18 @@
-// Package hostile makes hops that lie: sessions whose streams change what passes through them.
+// Package hostile makes hops that lie: sessions that change what passes through them.
 //
-// Call [Wrap] with a [Mangler] for each tunnel and hand the result to
-// (*proxy.Proxy).ServeSession. The proxy itself has no code that changes bytes, so its lies have to
-// come from outside; only the demo and the tests import this package.
+// Call [Wrap] with a [Mangler] for each tunnel, or [Lie] where more than bytes shall be lied about, and
+// hand the result to (*proxy.Proxy).ServeSession, or use it as Upstream.Session in its DialFunc. The
+// proxy itself has no code that changes bytes, so its lies have to come from outside; only the demo and
+// the tests import this package. [NewAttack] and the functions beside it are the manglers that know
+// the records of an inner session.
 package hostile
 
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
 
 	"vitrine/internal/hop"
 )
@@ -18,20 +23,60 @@ type Mangler interface {
 	Mangle(b *hop.Buffer) []*hop.Buffer
 }
 
-// Wrap returns a session like s in which every stream sends what the Mangler that mangler returns
-// for it makes of its bytes. A nil Mangler changes nothing. Verdicts, resets and ends pass.
-func Wrap(s hop.Session, mangler func(id uint64) Mangler) hop.Session {
-	return &session{Session: s, mangler: mangler}
+// A Holder is a Mangler that can keep bytes back. Flush returns them when the sender ends its side.
+type Holder interface {
+	Mangler
+	Flush() []*hop.Buffer
 }
+
+// A Cutter is a Mangler that can end its stream: the sending side ends where Ended is true first.
+type Cutter interface {
+	Mangler
+	Ended() bool
+}
+
+// Lies are the ways in which a session made by [Lie] differs. A nil function tells the truth.
+type Lies struct {
+	// Mangler is asked for each stream. A nil Mangler changes nothing.
+	Mangler func(id uint64) Mangler
+	// Request changes what Open asks for. It gets a copy that it may change.
+	Request func(req *hop.Request)
+	// Answer changes what is answered to req: by us where the session accepts requests, by the peer where
+	// it opens streams. It gets a copy that it may change. A status that opens a tunnel in the place of
+	// one that does not gives a tunnel in which nothing comes.
+	Answer func(req *hop.Request, resp *hop.Response)
+	// Verdict changes the verdict of a kill of stream id, behind the stream field; nil sends none.
+	Verdict func(id uint64, verdict []byte) []byte
+	// ResetFirst sends the reset of a kill before its verdict.
+	ResetFirst bool
+}
+
+// Wrap returns a session like s in which every stream sends what the Mangler that mangler returns
+// for it makes of its bytes. Verdicts, resets and ends pass.
+func Wrap(s hop.Session, mangler func(id uint64) Mangler) hop.Session {
+	return Lie(s, Lies{Mangler: mangler})
+}
+
+// Lie returns a session like s that tells lies.
+func Lie(s hop.Session, lies Lies) hop.Session { return &session{Session: s, lies: lies} }
 
 type session struct {
 	hop.Session
-	mangler func(id uint64) Mangler
+	lies Lies
 }
 
 func (s *session) Open(ctx context.Context, req *hop.Request) (*hop.Response, hop.Stream, error) {
+	if s.lies.Request != nil {
+		asked := *req
+		asked.Header = req.Header.Clone()
+		s.lies.Request(&asked)
+		req = &asked
+	}
 	resp, st, err := s.Session.Open(ctx, req)
-	return resp, s.wrap(st), err
+	if err != nil {
+		return resp, st, err
+	}
+	return s.answer(req, resp), s.wrap(st), nil
 }
 
 func (s *session) Accept(ctx context.Context) (hop.Incoming, error) {
@@ -42,13 +87,26 @@ func (s *session) Accept(ctx context.Context) (hop.Incoming, error) {
 	return &incoming{Incoming: in, s: s}, nil
 }
 
+func (s *session) answer(req *hop.Request, resp *hop.Response) *hop.Response {
+	if s.lies.Answer == nil {
+		return resp
+	}
+	lie := *resp
+	lie.Header = resp.Header.Clone()
+	if lie.Header == nil {
+		lie.Header = make(http.Header)
+	}
+	s.lies.Answer(req, &lie)
+	return &lie
+}
+
 func (s *session) wrap(st hop.Stream) hop.Stream {
 	if st == nil {
 		return nil
 	}
-	m := s.mangler(st.ID())
-	if m == nil {
-		return st
+	var m Mangler
+	if s.lies.Mangler != nil {
+		m = s.lies.Mangler(st.ID())
 	}
 	return &stream{Stream: st, s: s, m: m}
 }
@@ -61,26 +119,97 @@ type incoming struct {
 func (i *incoming) Session() hop.Session { return i.s }
 
 func (i *incoming) Accept(resp *hop.Response) (hop.Stream, error) {
+	resp = i.s.answer(i.Request(), resp)
+	if resp.Status >= http.StatusMultipleChoices {
+		if err := i.Incoming.Reject(resp); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("hostile: %d was answered instead", resp.Status)
+	}
 	st, err := i.Incoming.Accept(resp)
 	return i.s.wrap(st), err
 }
 
+func (i *incoming) Reject(resp *hop.Response) error {
+	resp = i.s.answer(i.Request(), resp)
+	if resp.Status >= http.StatusMultipleChoices {
+		return i.Incoming.Reject(resp)
+	}
+	st, err := i.Incoming.Accept(resp)
+	if err != nil {
+		return err
+	}
+	st.Start(sink{})
+	return st.CloseSend()
+}
+
+// sink drops what arrives.
+type sink struct{}
+
+func (sink) Data(b *hop.Buffer) { b.Release() }
+func (sink) Writable()          {}
+func (sink) End(error)          {}
+
 type stream struct {
 	hop.Stream
-	s *session
-	m Mangler
+	s     *session
+	m     Mangler
+	ended atomic.Bool
 }
 
 func (s *stream) Session() hop.Session { return s.s }
 
 func (s *stream) Send(b *hop.Buffer) error {
-	var err error
-	for _, out := range s.m.Mangle(b) {
+	if s.m == nil {
+		return s.Stream.Send(b)
+	}
+	if s.ended.Load() {
+		b.Release()
+		return nil
+	}
+	err := s.send(s.m.Mangle(b))
+	if c, ok := s.m.(Cutter); ok && c.Ended() && !s.ended.Swap(true) {
+		if e := s.Stream.CloseSend(); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+func (s *stream) send(buffers []*hop.Buffer) (err error) {
+	for _, out := range buffers {
 		if e := s.Stream.Send(out); err == nil {
 			err = e
 		}
 	}
 	return err
+}
+
+func (s *stream) CloseSend() error {
+	if s.ended.Load() {
+		return nil
+	}
+	if h, ok := s.m.(Holder); ok {
+		if err := s.send(h.Flush()); err != nil {
+			return err
+		}
+	}
+	return s.Stream.CloseSend()
+}
+
+func (s *stream) Kill(verdict []byte) {
+	if s.s.lies.Verdict != nil {
+		verdict = s.s.lies.Verdict(s.ID(), verdict)
+	}
+	switch {
+	case verdict == nil:
+		s.Reset(hop.Killed)
+	case s.s.lies.ResetFirst:
+		s.Reset(hop.Killed)
+		_ = s.s.SendVerdict(s.ID(), verdict) // the lie may be too late for a session that has ended
+	default:
+		s.Stream.Kill(verdict)
+	}
 }
 
 // Flip returns a Mangler that changes one bit of the first needle that passes whole in one buffer,

@@ -1,0 +1,5 @@
+package testnet
+
+import "net/http"
+
+func (n *Net) httpClient() *http.Client { return &http.Client{Transport: n.Client} }
