@@ -144,10 +144,15 @@ func stepFlip(ctx context.Context, st *stage) (saw sights, err error) {
 	if !errors.As(err, &integrity) {
 		return nil, fmt.Errorf("the client took %q (%v, %w)", body, resp, err)
 	}
-	saw.add("proxy", "changed one bit of %q on its way to the client", "100 crowns")
+	s, err := st.sighting(ctx, "/page")
+	if err != nil {
+		return nil, err
+	}
+	saw.add("proxy", "read %q, and changed one bit of %q on its way to the client", bytes.TrimSpace(s.content), "100 crowns")
 	saw.add("client", "%v", integrity)
 	saw.add("client", "delivered %d bytes of the record that was altered", len(body))
 	return saw, errors.Join(
+		check(string(s.content) == pageText, "the proxy read %q", s.content),
 		check(len(body) == 0, "the client delivered %q", body),
 		check(integrity.Report != nil && integrity.Report.Error != "", "the error has no report"),
 	)

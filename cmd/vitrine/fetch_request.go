@@ -96,7 +96,7 @@ func (o *requestOptions) setHeaders(req *http.Request) error {
 			req.Host = value
 		case key == "Host":
 			return usagef("-H: HTTP/1.1 needs a Host")
-		case key == "Content-Length" || key == "Transfer-Encoding" || key == "Trailer" || key == "Connection":
+		case key == "Content-Length" || key == "Transfer-Encoding" || key == "Trailer":
 			return usagef("-H: %s is set by the framing of the message", key)
 		case value == "" && !empty && key == "User-Agent":
 			req.Header[key] = []string{""} // net/http would put its own name there

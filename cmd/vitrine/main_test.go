@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "stop": cmdStop, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent,
+			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent,
 		},
 	})
 }
@@ -109,10 +109,10 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdStop is "stop NAME FILE": it sends SIGTERM, waits, demands exit status 0 and writes the log to FILE.
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+// cmdHalt is "halt NAME FILE": it sends SIGTERM, waits, demands exit status 0 and writes the log to FILE.
+func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: stop NAME FILE")
+		ts.Fatalf("usage: halt NAME FILE")
 	}
 	s := ts.Value("servers").(map[string]*server)[args[0]]
 	if s == nil {

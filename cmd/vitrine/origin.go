@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -149,14 +150,27 @@ func need(c *cli.Context, names ...string) error {
 	return nil
 }
 
-// listen opens --listen and says so in the one line that scripts wait for.
+// listen opens --listen.
 func listen(c *cli.Context, std stdio) (net.Listener, error) {
 	ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", c.String("listen"))
 	if err != nil {
 		return nil, usagef("--listen: %v", err)
 	}
-	fmt.Fprintf(std.err, "listening on %s\n", ln.Addr())
-	return ln, nil
+	return &announced{Listener: ln, say: sync.OnceFunc(func() {
+		fmt.Fprintf(std.err, "listening on %s\n", ln.Addr())
+	})}, nil
+}
+
+// announced says in one line, which scripts wait for, that its server is ready: when the server first
+// accepts, not before it has checked everything.
+type announced struct {
+	net.Listener
+	say func()
+}
+
+func (l *announced) Accept() (net.Conn, error) {
+	l.say()
+	return l.Listener.Accept()
 }
 
 // serveUntil runs serve until it fails or ctx ends; then it drains for at most the given time and

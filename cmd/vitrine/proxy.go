@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -78,14 +79,18 @@ func serveProxy(c *cli.Context, std stdio) (err error) {
 		defer func() { err = errors.Join(err, keylog.Close()) }()
 		p.KeyLog = keylog
 	}
-	if err := pki.CheckProxyCertificate(p.Certificate); err != nil {
+	if err := pki.CheckProxyCertificate(p.Certificate, time.Now()); err != nil {
 		return usagef("--cert: %v", err)
 	}
 	ln, err := listen(c, std)
 	if err != nil {
 		return err
 	}
-	return serveUntil(c.Context, c.Duration("drain"), p.Shutdown, p.Close, func() error { return p.Serve(ln) })
+	err = serveUntil(c.Context, c.Duration("drain"), p.Shutdown, p.Close, func() error { return p.Serve(ln) })
+	if errors.Is(err, proxy.ErrOpenProxy) {
+		return usagef("beyond loopback the proxy needs --client-roots, and clients that show a certificate")
+	}
+	return err
 }
 
 func parseModes(s string) ([]fields.Mode, error) {
