@@ -45,6 +45,9 @@ type Dialer struct {
 	KeyLog io.Writer
 	// Timeouts bound the steps of opening a tunnel.
 	Timeouts Timeouts
+	// LateEvidence asks for evidence behind the response's HEADERS, for intermediaries that mishandle
+	// frames before them. Default: before.
+	LateEvidence bool
 	// Limits bound what the proxy can make hop 1 hold.
 	Limits hop.Limits
 	// Time is the clock for certificates and evidence. Default: time.Now.

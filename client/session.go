@@ -220,7 +220,7 @@ func (d *Dialer) newSession(ctx context.Context) (*session, func() error) {
 		raw.Close()
 		return nil, unreachable(fmt.Errorf("%s does not speak HTTP/2", host))
 	}
-	if s.Session, err = h2.Client(conn, &h2.Config{Limits: d.Limits}); err != nil {
+	if s.Session, err = h2.Client(conn, &h2.Config{Limits: d.Limits, Late: d.LateEvidence}); err != nil {
 		raw.Close()
 		return nil, unreachable(err)
 	}

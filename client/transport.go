@@ -36,6 +36,7 @@ type Transport struct {
 	NetDial           func(ctx context.Context, network, address string) (net.Conn, error)
 	KeyLog            io.Writer
 	Timeouts          Timeouts
+	LateEvidence      bool
 	Limits            hop.Limits
 	Time              func() time.Time
 
@@ -70,7 +71,7 @@ func (t *Transport) start() *pool {
 			dialer: &Dialer{
 				Proxy: t.Proxy, ProxyRoots: t.ProxyRoots, Roots: t.Roots, ClientCertificate: t.ClientCertificate,
 				Certificates: t.Certificates, Levels: t.Levels, Consent: t.Consent, ConnectTo: t.ConnectTo,
-				NetDial: t.NetDial, KeyLog: t.KeyLog, Timeouts: t.Timeouts, Limits: t.Limits, Time: t.Time,
+				NetDial: t.NetDial, KeyLog: t.KeyLog, Timeouts: t.Timeouts, LateEvidence: t.LateEvidence, Limits: t.Limits, Time: t.Time,
 				credentials: t.AllowCredentials,
 			},
 			max:         t.MaxTunnels,

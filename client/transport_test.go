@@ -95,6 +95,21 @@ func TestReportOfNothingIsNulls(t *testing.T) {
 	}
 }
 
+func TestEvidenceInTheAlternativePlace(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(func(tr *Transport) { tr.LateEvidence = true })
+	resp, body := get(t, tr, "https://origin.example/")
+	if r := ReportOf(resp); string(body) != "hello" || !r.Inner.Confirmed {
+		t.Errorf("%q, report %+v", body, r)
+	}
+	w.stock = true
+	_, _, err := tryGet(t, w.transport(func(tr *Transport) { tr.LateEvidence = true }), "https://origin.example/")
+	var level *LevelError
+	if !errors.As(err, &level) || level.Report.Evidence == nil || !level.Report.Evidence.Verified {
+		t.Errorf("%v, want a LevelError with evidence", err)
+	}
+}
+
 // A Body wrapper is lost under http.Client.Timeout; the report is not.
 func TestReportSurvivesClientTimeout(t *testing.T) {
 	w := newWorld(t)

@@ -39,7 +39,6 @@ type world struct {
 
 	// How the proxy behaves; set before the first request.
 	clientCAs *x509.CertPool
-	late      bool                                         // evidence in the alternative place
 	answer    func(in hop.Incoming, req *hop.Request) bool // true: it answered
 	evidence  func(raw []byte) []byte                      // what is shown instead
 	via       func(toOrigin bool, p []byte) (out []byte)   // what passes instead
