@@ -18,7 +18,8 @@ import (
 	"vitrine/internal/hop"
 )
 
-// A Dialer opens tunnels. Its tunnels share one connection to the proxy. The fields must not change
+// A Dialer opens tunnels. Its tunnels share one connection to the proxy. What is sent through them is
+// the caller's to judge: only [Transport] knows credentials when it sees them. The fields must not change
 // after the first use; a Dialer must not be copied, and is safe for concurrent use.
 type Dialer struct {
 	// Proxy is https://host[:port]; the port defaults to 443. Required unless Levels is {Direct}.

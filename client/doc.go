@@ -21,6 +21,7 @@
 // origin itself, end to end; what it says of the proxy and of hop 2 is compared with the evidence. Only
 // then a request leaves, once.
 //
-// Failures are a [*KilledError], [*LevelError], [*IntegrityError], [*TrustError] or [*UnreachableError], for errors.As, each
-// with its [Report]. Nothing falls back: a level that the user did not name is never used.
+// Failures are a [*KilledError], [*LevelError], [*IntegrityError], [*TrustError] or [*UnreachableError],
+// for errors.As, each with its [Report]. Nothing falls back: a level that the user did not name is never
+// used.
 package client

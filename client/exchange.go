@@ -115,8 +115,8 @@ func (x *exchange) failure(c *conn, err error) error {
 	return fmt.Errorf("client: %w", err)
 }
 
-// hostOf is the Host that is sent: the authority's own form where the request names it in any form, since the proxy kills
-// an exchange whose Host is not its tunnel's.
+// hostOf is the Host that is sent: the authority's own form where the request names it in any form, since
+// the proxy kills an exchange whose Host is not its tunnel's.
 func hostOf(req *http.Request, authority string) string {
 	host := req.Host
 	if host == "" {
