@@ -78,8 +78,8 @@ func badRequest(details string, cause error) *answer {
 // the proxy.
 func answerTo(err error) *answer {
 	for _, f := range []func(error) *answer{
-		anAnswer, aProhibition, aFullTable, aName, aSilence, aCertificate, anAlert, aTLSProtocol,
-		aSocket, aCarrier, anEvidence,
+		anAnswer, aProhibition, aFullTable, anEvidence, aName, aSilence, aCertificate, anAlert, aTLSProtocol,
+		aSocket, aCarrier,
 	} {
 		if a := f(err); a != nil {
 			if a.cause == nil && !errors.As(err, new(*answer)) {
