@@ -55,19 +55,34 @@ func Authenticate(req *Request, hop2 *tls.ConnectionState, cert *tls.Certificate
 		answer.HopSuite != hop2.CipherSuite || answer.HopALPN != hop2.NegotiatedProtocol) {
 		return nil, errors.New("evidence: the answer is about another hop")
 	}
+	raw, err := keys.authenticator(req, cert, answer)
+	if err != nil {
+		return nil, err
+	}
+	b := cryptobyte.NewBuilder([]byte{version, byte(kindHop2)})
+	addVector16(b, raw)
+	return b.Bytes()
+}
+
+func (k *hopKeys) authenticator(req *Request, cert *tls.Certificate, answer *tlsmsg.InspectionAnswer) ([]byte, error) {
 	key, ok := cert.PrivateKey.(crypto.Signer)
 	if !ok {
 		return nil, fmt.Errorf("evidence: a key of type %T cannot sign", cert.PrivateKey)
-	}
-	certMsg, err := req.certificate(cert, answer)
-	if err != nil {
-		return nil, err
 	}
 	scheme, err := tlsmsg.PickScheme(key.Public(), req.Schemes)
 	if err != nil {
 		return nil, err
 	}
-	content := tlsmsg.SignedContent(authenticatorContext, keys.suite.sum(keys.context, req.Raw, certMsg))
+	certMsg, err := req.certificate(cert, answer)
+	if err != nil {
+		return nil, err
+	}
+	return k.sign(req, certMsg, scheme, key)
+}
+
+// sign completes an authenticator behind its Certificate message.
+func (k *hopKeys) sign(req *Request, certMsg []byte, scheme tls.SignatureScheme, key crypto.Signer) ([]byte, error) {
+	content := tlsmsg.SignedContent(authenticatorContext, k.suite.sum(k.context, req.Raw, certMsg))
 	sig, err := tlsmsg.Sign(rand.Reader, key, scheme, content)
 	if err != nil {
 		return nil, err
@@ -76,13 +91,11 @@ func Authenticate(req *Request, hop2 *tls.ConnectionState, cert *tls.Certificate
 	if err != nil {
 		return nil, err
 	}
-	finished, err := (&tlsmsg.Finished{VerifyData: keys.finish(req.Raw, certMsg, verifyMsg)}).Append(nil)
+	finished, err := (&tlsmsg.Finished{VerifyData: k.finish(req.Raw, certMsg, verifyMsg)}).Append(nil)
 	if err != nil {
 		return nil, err
 	}
-	b := cryptobyte.NewBuilder([]byte{version, byte(kindHop2)})
-	addVector16(b, slices.Concat(certMsg, verifyMsg, finished))
-	return b.Bytes()
+	return slices.Concat(certMsg, verifyMsg, finished), nil
 }
 
 // certificate builds the Certificate message. Only extensions that the request offered may appear
