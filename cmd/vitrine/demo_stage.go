@@ -123,7 +123,7 @@ func (st *stage) serveOrigin(ctx context.Context, srv *http.Server, host string,
 	if err != nil {
 		return err
 	}
-	st.own(func() error { return srv.ServeTLS(ln, "", "") }, srv.Close)
+	st.own(func() error { return srv.ServeTLS(origin.NewListener(ln), "", "") }, srv.Close)
 	st.rules = append(st.rules, to(host, ln))
 	return nil
 }

@@ -210,7 +210,7 @@ func (f *fetcher) configure(c *cli.Context) error {
 }
 
 func (f *fetcher) newTransport(c *cli.Context) (*client.Transport, error) {
-	t := &client.Transport{AllowCredentials: c.Bool("allow-credentials")}
+	t := &client.Transport{AllowCredentials: c.Bool("allow-credentials"), SkipDigest: true}
 	t.Proxy = c.String("proxy")
 	for word := range strings.SplitSeq(c.String("level"), ",") {
 		level, err := client.ParseLevel(strings.TrimSpace(word))

@@ -68,7 +68,7 @@ func serveOrigin(c *cli.Context, std stdio) error {
 		return err
 	}
 	return serveUntil(c.Context, drainDefault, srv.Shutdown, srv.Close, func() error {
-		return srv.ServeTLS(ln, "", "")
+		return srv.ServeTLS(origin.NewListener(ln), "", "")
 	})
 }
 
