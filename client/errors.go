@@ -69,7 +69,7 @@ func (e *LevelError) Error() string {
 		b.WriteString(": " + e.Why)
 	}
 	if len(e.Offered) > 0 {
-		b.WriteString("; on offer: " + strings.Join(e.Offered, ", "))
+		b.WriteString("; on offer, the proxy allows: " + strings.Join(e.Offered, ", "))
 	}
 	if e.Option != "" {
 		b.WriteString("; to accept that: --level " + e.Option)
