@@ -33,7 +33,7 @@ func (s *session) onData(fh http2.FrameHeader) error {
 		case !fits:
 			return s.fault(st.id, http2.ErrCodeFlowControl, "DATA over the stream's window")
 		case st.over():
-			return s.ignore(fmt.Sprintf("DATA on stream %d, which is over", st.id))
+			return s.onLateData(st.id, n)
 		}
 		return s.fault(st.id, http2.ErrCodeStreamClosed, "DATA after END_STREAM")
 	}
@@ -194,9 +194,18 @@ func (s *session) onStrayData(fh http2.FrameHeader) error {
 		return err
 	}
 	if s.pastOf(fh.StreamID) == pastResetByUs {
-		return s.ignore(fmt.Sprintf("DATA on stream %d, which we have reset", fh.StreamID))
+		return s.onLateData(fh.StreamID, int(fh.Length))
 	}
 	return s.fault(fh.StreamID, http2.ErrCodeStreamClosed, "DATA on a closed stream")
+}
+
+// onLateData is DATA on a stream that we have reset. What may have been on its way is free, however small
+// its frames: a kill must not cost the siblings their connection.
+func (s *session) onLateData(id uint32, n int) error {
+	if n > 0 && s.stray.Add(-int64(n)) >= 0 {
+		return nil
+	}
+	return s.ignore(fmt.Sprintf("DATA on stream %d, which we have reset", id))
 }
 
 // receiveConn takes n bytes out of the connection's window and gives them back at once: the streams'

@@ -249,8 +249,14 @@ func (p *rawPeer) write(b []byte) {
 	p.must(err)
 }
 
-// next reads one frame, or reports that the connection has ended.
-func (p *rawPeer) next() (http2.Frame, error) { return p.fr.ReadFrame() }
+// next reads one frame, or reports that the connection has ended. It answers PING.
+func (p *rawPeer) next() (http2.Frame, error) {
+	f, err := p.fr.ReadFrame()
+	if ping, ok := f.(*http2.PingFrame); ok && !ping.IsAck() {
+		p.fr.WritePing(true, ping.Data)
+	}
+	return f, err
+}
 
 // want reads until a frame of that type; WINDOW_UPDATE, PING and SETTINGS may come before it.
 func (p *rawPeer) want(typ http2.FrameType) http2.Frame {

@@ -37,6 +37,7 @@ type session struct {
 	failed   chan struct{} // closed by fail
 	written  chan struct{} // closed when the writer has ended
 	done     chan struct{} // closed when both goroutines have ended
+	stray    atomic.Int64  // bytes that may still come for streams that we have reset
 	inFrames atomic.Uint64 // frames begun and ended by the reader: odd while inside one
 
 	// The reader's alone.

@@ -285,6 +285,9 @@ func (st *stream) abort(err error, how resetHow) bool {
 	if how.drop {
 		drop, st.in = st.in, nil
 	}
+	if how.past == pastResetByUs && !st.closed {
+		st.s.stray.Add(st.recvWindow)
+	}
 	st.closed = true
 	st.mu.Unlock()
 	queued, room := st.s.w.abandon(st, err, how)
