@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -29,15 +31,13 @@ func TestMain(m *testing.M) {
 // TestScripts runs the commands as a user would, each in a process of its own.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:           "testdata",
-		Condition:     nil,
-		UpdateScripts: false,
+		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Values["servers"] = map[string]*server{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent,
+			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "stock": cmdStock,
 		},
 	})
 }
@@ -252,6 +252,31 @@ func cmdSilent(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 	}()
+}
+
+// cmdStock is "stock NAME CERT KEY": an HTTPS server as net/http ships it, on $NAME. It answers with
+// the path, and it counts in $WORK/NAME.requests what it was asked.
+func cmdStock(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: stock NAME CERT KEY")
+	}
+	cert, err := tls.LoadX509KeyPair(ts.MkAbs(args[1]), ts.MkAbs(args[2]))
+	ts.Check(err)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], ln.Addr().String())
+	seen := ts.MkAbs(args[0] + ".requests")
+	ts.Check(os.WriteFile(seen, nil, 0o644))
+	srv := &http.Server{
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}},
+		ErrorLog:  log.New(io.Discard, "", 0),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			os.WriteFile(seen, []byte(r.Method+" "+r.URL.Path+"\n"), 0o644)
+			io.WriteString(w, r.URL.Path)
+		}),
+	}
+	go srv.ServeTLS(ln, "", "")
+	ts.Defer(func() { srv.Close() })
 }
 
 // upstream is what the gateway tests pass requests on to.
