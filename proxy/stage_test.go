@@ -489,3 +489,26 @@ func (st *stage) rawOrigin() chan hop.Stream {
 	})
 	return streams
 }
+
+func serverTLS(conn net.Conn, cfg *tls.Config) *tls.Conn { return tls.Server(conn, cfg) }
+
+// pair is hop 1 without a listener.
+func (st *stage) pair() (client, server hop.Session) {
+	st.t.Helper()
+	a, b := pipe.New()
+	tc := tls.Client(a, &tls.Config{RootCAs: st.proxies.Pool().CertPool, ServerName: proxyName, NextProtos: []string{"h2"}})
+	ts := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{st.proxy.Certificate}, NextProtos: []string{"h2"}})
+	shaken := make(chan error, 1)
+	go func() { shaken <- ts.Handshake() }()
+	if err := errors.Join(tc.Handshake(), <-shaken); err != nil {
+		st.t.Fatal(err)
+	}
+	client, err := h2.Client(tc, nil)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	if server, err = h2.Server(ts, &h2.Config{Ordinary: true}); err != nil {
+		st.t.Fatal(err)
+	}
+	return client, server
+}
