@@ -461,7 +461,7 @@ func TestSilence(t *testing.T) {
 		most time.Duration
 		code http2.ErrCode
 	}{
-		"no preface": {func(p *rawPeer) {}, 15 * time.Second, http2.ErrCodeSettingsTimeout},
+		"no preface":     {func(p *rawPeer) {}, 15 * time.Second, http2.ErrCodeSettingsTimeout},
 		"half a preface": {func(p *rawPeer) { p.write([]byte(http2.ClientPreface[:10])) }, 15 * time.Second, http2.ErrCodeSettingsTimeout},
 		"no SETTINGS":    {func(p *rawPeer) { p.preface() }, 15 * time.Second, http2.ErrCodeSettingsTimeout},
 		"no acknowledgement": {func(p *rawPeer) {
