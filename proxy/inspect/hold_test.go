@@ -43,7 +43,9 @@ func (c *told) released(d frames.Direction) int64 {
 }
 
 func act(a Action) func(*Exchange, frames.Direction, Part) Decision {
-	return func(*Exchange, frames.Direction, Part) Decision { return Decision{Action: a, Rule: "test-rule", Reason: "why"} }
+	return func(*Exchange, frames.Direction, Part) Decision {
+		return Decision{Action: a, Rule: "test-rule", Reason: "why"}
+	}
 }
 
 // only asks f about direction d and allows the other.

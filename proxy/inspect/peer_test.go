@@ -272,6 +272,7 @@ type run struct {
 	fed      [2]int64
 	records  [2][]int64 // wire offsets at which a record ends
 	released [2]int64
+	loose    bool // steps are not whole records, so their ends are not known
 }
 
 // fatal is what *testing.T and *rapid.T share.
@@ -325,7 +326,7 @@ func (r *run) check(t fatal, d frames.Direction, release int64) {
 		t.Fatalf("released %d of %v after %d, with %d fed", release, d, r.released[d], r.fed[d])
 	}
 	r.released[d] = release
-	if release == 0 {
+	if release == 0 || r.loose {
 		return
 	}
 	for _, end := range r.records[d] {
