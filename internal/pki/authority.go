@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/idna"
+	"vitrine/internal/fields"
 )
 
 const (
@@ -190,33 +190,24 @@ func setNames(t *x509.Certificate, names []string) error {
 	return nil
 }
 
-// parseName takes what can be in a URL's host, and nothing that is not also a file name.
+// parseName takes what can be the host of an authority, which is nothing that a file name could not be.
 func parseName(name string) (dns string, ip net.IP, err error) {
 	bad := func(why string) (string, net.IP, error) {
 		return "", nil, fmt.Errorf("%q cannot be a certificate's name: %s", name, why)
 	}
-	if addr, err := netip.ParseAddr(name); err == nil {
-		if addr.Zone() != "" {
-			return bad("an address with a zone")
-		}
-		return "", addr.Unmap().AsSlice(), nil
-	}
-	switch {
-	case name == "":
-		return bad("it is empty")
-	case strings.ContainsAny(name, "/\\:[]"):
+	if strings.ContainsAny(name, "/\\[]") {
 		return bad("a host name or IP address alone, without scheme, brackets or port")
-	case strings.HasPrefix(name, "*"):
-		return bad("no wildcards")
-	case strings.HasSuffix(name, "."):
-		return bad("it ends in a dot")
 	}
-	dns, err = idna.Lookup.ToASCII(name)
+	authority, err := fields.CanonicalAuthority(name, 443)
 	if err != nil {
 		return bad(err.Error())
 	}
-	if len(dns) > 253 {
-		return bad("longer than 253 bytes")
+	host, _, err := fields.ParseAuthority(authority)
+	if err != nil {
+		return bad(err.Error())
 	}
-	return dns, nil, nil
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return "", addr.AsSlice(), nil
+	}
+	return host, nil, nil
 }
