@@ -23,7 +23,13 @@ import (
 	"vitrine/internal/tlsmsg"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	identities() // with the real clock, before any bubble has its own
+	goleak.VerifyTestMain(m)
+}
+
+// certificateTime is when the test's certificates are valid, whatever a bubble's clock says.
+func certificateTime() time.Time { return identities().root.cert.NotBefore.Add(time.Hour) }
 
 // authority issues certificates that live one hour around now.
 type authority struct {
@@ -126,6 +132,9 @@ func (a *authority) issue(t testing.TB, p profile) tls.Certificate {
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: p.key}
 }
+
+// timeLongAgo as a deadline has passed.
+var timeLongAgo = time.Unix(1, 0)
 
 const testName = "origin.example"
 
