@@ -9,8 +9,12 @@ import (
 	"vitrine/internal/hop"
 )
 
-// memoryFactor bounds what a stream's Buffers may take, in windows: see hop.Limits.StreamWindow.
-const memoryFactor = 4
+// A stream's Buffers may take memoryFactor windows (see hop.Limits.StreamWindow), and memoryFloor where
+// these are small.
+const (
+	memoryFactor = 4
+	memoryFloor  = 128 << 10
+)
 
 // onData reads a DATA frame straight into a Buffer.
 func (s *session) onData(fh http2.FrameHeader) error {
@@ -110,7 +114,7 @@ func (s *session) onContent(st *stream, n, pad int) error {
 func (s *session) pass(st *stream, b *hop.Buffer) error {
 	b.Charge(&st.memory)
 	st.deliver(b)
-	if st.memory.Load() > int64(memoryFactor*s.lim.StreamWindow) {
+	if st.memory.Load() > int64(max(memoryFactor*s.lim.StreamWindow, memoryFloor)) {
 		return s.fault(st.id, http2.ErrCodeEnhanceYourCalm, "many small frames that nobody has taken")
 	}
 	return nil

@@ -112,7 +112,8 @@ func TestDrainWaitsForWork(t *testing.T) {
 			}
 			drained <- err
 		}()
-		p.alive()
+		p.want(http2.FrameGoAway)
+		p.want(http2.FrameGoAway)
 		synctest.Wait()
 		answered = true
 		in.Refuse(hop.Cancel)
