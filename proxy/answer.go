@@ -208,6 +208,9 @@ func aSocket(err error) *answer {
 	return nil
 }
 
+// settingsTimeout is RFC 9113's SETTINGS_TIMEOUT, with which a carrier gives up on a silent origin.
+const settingsTimeout hop.ErrorCode = 0x4
+
 // aCarrier knows how a finished hop can still give no tunnel.
 func aCarrier(err error) *answer {
 	var retry *hop.RetryError
@@ -218,6 +221,8 @@ func aCarrier(err error) *answer {
 		return &answer{status: http.StatusBadGateway, reason: fields.ErrorHTTPProtocol, details: "the origin takes no tunnels"}
 	case errors.As(err, &retry):
 		return &answer{status: http.StatusServiceUnavailable, reason: fields.ErrorDestinationUnavailable, details: "the origin takes no more tunnels now"}
+	case errors.As(err, &ended) && !ended.Remote && ended.Code == settingsTimeout:
+		return &answer{status: http.StatusGatewayTimeout, reason: fields.ErrorConnectionTimeout, details: "the origin did not answer in time"}
 	case errors.As(err, &ended) && !ended.Remote && ended.Code != hop.NoError:
 		return &answer{status: http.StatusBadGateway, reason: fields.ErrorHTTPProtocol, details: "the origin broke its protocol"}
 	case errors.As(err, &reset), errors.As(err, &ended), errors.Is(err, net.ErrClosed):

@@ -455,6 +455,7 @@ func TestEveryErrorHasAnAnswer(t *testing.T) {
 		{&hop.ResetError{Code: hop.Cancel, Remote: true}, 502, "connection_terminated"},
 		{&hop.SessionError{Remote: true}, 502, "connection_terminated"},
 		{&hop.SessionError{Code: hop.ProtocolError}, 502, "http_protocol_error"},
+		{&hop.SessionError{Code: settingsTimeout}, 504, "connection_timeout"},
 		{errNoConnect, 502, "http_protocol_error"},
 		{&evidence.Error{Reason: evidence.ReasonAltered, Err: io.EOF}, 502, "tls_protocol_error"},
 		{&handshakeError{pki.ErrProxyAsOrigin}, 502, "tls_certificate_error"},

@@ -248,16 +248,3 @@ func (r *running) killAll(why string) {
 		s.killAll(&inspect.KillError{Reason: frames.ReasonShutdown, Direction: frames.ToOrigin, Rule: "shutdown", Detail: why})
 	}
 }
-
-// wait gives what was killed a moment to say so, and then uses force.
-func (r *running) wait(gone <-chan struct{}, force func()) {
-	moment := time.NewTimer(lastWords)
-	defer moment.Stop()
-	select {
-	case <-gone:
-	case <-moment.C:
-	}
-	force()
-	r.die()
-	<-gone
-}

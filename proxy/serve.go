@@ -168,10 +168,10 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		return err
 	}
 	sessions := r.close()
-	patience, cancel := context.WithCancel(context.Background())
+	patience, impatient := context.WithCancel(context.Background())
 	var drains sync.WaitGroup
 	defer drains.Wait()
-	defer cancel()
+	defer impatient()
 	for _, s := range sessions {
 		drains.Go(func() { s.hop.Drain(patience) })
 	}
@@ -183,22 +183,26 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	r.killAll("the proxy is closing")
-	r.wait(gone, cancel)
+	// What was killed gets a moment to say so.
+	moment := time.NewTimer(lastWords)
+	defer moment.Stop()
+	select {
+	case <-gone:
+	case <-moment.C:
+	}
+	impatient()
+	r.die()
+	<-gone
 	return ctx.Err()
 }
 
 // Close ends everything at once: tunnels are killed, with a verdict where it can still be sent.
 func (p *Proxy) Close() error {
-	r, err := p.start()
-	if err != nil {
+	if _, err := p.start(); err != nil {
 		return err
 	}
-	sessions := r.close()
-	r.killAll("the proxy is closing")
-	r.wait(r.gone(), func() {
-		for _, s := range sessions {
-			s.hop.Close(hop.NoError, "closing")
-		}
-	})
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.Shutdown(now)
 	return nil
 }

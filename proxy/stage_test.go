@@ -466,6 +466,17 @@ func send(t *testing.T, s hop.Stream, p []byte) {
 	}
 }
 
+// sendUntilReset is send for a stream that is reset meanwhile.
+func sendUntilReset(s hop.Stream, p []byte) {
+	for len(p) > 0 {
+		b := hop.NewBuffer()
+		p = p[b.Append(p):]
+		if s.Send(b) != nil {
+			return
+		}
+	}
+}
+
 func isKilled(err error) *hop.ResetError {
 	var r *hop.ResetError
 	if errors.As(err, &r) && r.Code == hop.Killed && r.Remote {

@@ -158,7 +158,7 @@ func TestAKillIsSignedAndCostsNoSibling(t *testing.T) {
 			b.request(data([]byte("GET /bad HTTP/1.1\r\nHost: " + originName + "\r\n\r\n")))
 			head := data([]byte("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"))
 			b.response(head)
-			send(t, b.origin, append(data([]byte("this is forbidden")), data([]byte("and what follows"))...))
+			sendUntilReset(b.origin, append(data([]byte("this is forbidden")), data([]byte("and what follows"))...))
 
 			atClient, err := b.toClient.end()
 			killed := isKilled(err)
@@ -337,7 +337,7 @@ func TestABodyLargerThanTheBudgetIsKilled(t *testing.T) {
 	origin := st.cooperating()
 	b := st.open(st.client(nil), origin)
 	b.request(data([]byte("GET / HTTP/1.1\r\nHost: " + originName + "\r\n\r\n")))
-	send(t, b.origin, data(append([]byte("HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n"), random(2<<20)...)))
+	sendUntilReset(b.origin, data(append([]byte("HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n"), random(2<<20)...)))
 	got, err := b.toClient.end()
 	killed := isKilled(err)
 	if killed == nil || !bytes.Equal(got, b.sent[frames.ToClient]) {
@@ -372,12 +372,13 @@ func TestATunnelOnWhichNothingMovesEnds(t *testing.T) {
 		s := st.client(nil)
 		quiet, lively := st.open(s, origin), st.open(s, origin)
 		start := time.Now()
-		go func() {
+		var wg sync.WaitGroup
+		wg.Go(func() {
 			for range 8 {
 				<-time.After(time.Minute)
 				lively.exchange("/", []byte("x"))
 			}
-		}()
+		})
 		if _, err := quiet.toClient.end(); err == io.EOF {
 			t.Error("it looks ended")
 		}
@@ -385,7 +386,7 @@ func TestATunnelOnWhichNothingMovesEnds(t *testing.T) {
 			t.Errorf("after %v", d)
 		}
 		quiet.toOrigin.end()
-		<-time.After(5 * time.Minute)
+		wg.Wait()
 		lively.end()
 		s.Close(hop.NoError, "")
 		st.close()
