@@ -18,7 +18,7 @@ import (
 	"vitrine/internal/tlsmsg"
 )
 
-// spec: PRX-1 PRX-9 PRX-11
+// spec: PRX-1 PRX-9 PRX-26 PRX-31
 func TestACooperatingOriginAnswersWithItsAuthenticator(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()
@@ -127,7 +127,6 @@ func TestHop2IsSharedByACertificatesSessions(t *testing.T) {
 	}
 }
 
-// spec: PRX-10
 func TestATunnelWithoutFrames(t *testing.T) {
 	st := newStage(t)
 	streams := st.rawOrigin()
@@ -144,7 +143,7 @@ func TestATunnelWithoutFrames(t *testing.T) {
 	}
 }
 
-// spec: PRX-4 PRX-5
+// spec: PRX-4 PRX-5 PRX-25
 func TestAnOriginThatPicksNoTokenIsShownAndRefused(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -225,7 +224,7 @@ func TestPolicyWithoutModesRefusesEverything(t *testing.T) {
 	}
 }
 
-// spec: PRX-2 PRX-3 PRX-6
+// spec: PRX-2 PRX-3 PRX-6 PRX-26 PRX-28
 func TestRequestsThatAreRefusedBeforeAnythingIsDialled(t *testing.T) {
 	st := newStage(t)
 	s := st.client(nil)
@@ -275,7 +274,7 @@ func TestRequestsThatAreRefusedBeforeAnythingIsDialled(t *testing.T) {
 	}
 }
 
-// spec: PRX-7 PRX-8
+// spec: PRX-7 PRX-8 PRX-26 PRX-27
 func TestTargetsThatAreRefusedOrCannotBeReached(t *testing.T) {
 	for _, c := range []struct {
 		name, target string
@@ -349,6 +348,35 @@ func TestTargetsThatAreRefusedOrCannotBeReached(t *testing.T) {
 	}
 }
 
+// spec: PRX-10 PRX-30
+func TestWhatHop2Offers(t *testing.T) {
+	st := newStage(t)
+	hellos := make(chan *tls.ClientHelloInfo, 2)
+	resumed := make(chan bool, 2)
+	cfg := st.originConfig("http/1.1")
+	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { hellos <- h; return nil, nil }
+	st.listen(func(c net.Conn) {
+		tc := tls.Server(c, cfg)
+		if tc.Handshake() == nil {
+			resumed <- tc.ConnectionState().DidResume
+		}
+	})
+	s := st.client(nil)
+	for range 2 { // the second could resume the first
+		st.connect(s, authority).says(470, "http_request_denied")
+		h := <-hellos
+		if want := []string{"itls-h2/1", "itls/1", "http/1.1"}; !slices.Equal(h.SupportedProtos, want) {
+			t.Errorf("ALPN %q", h.SupportedProtos)
+		}
+		if h.ServerName != originName || !slices.Contains(h.SupportedVersions, tls.VersionTLS13) || slices.Contains(h.SupportedVersions, tls.VersionTLS11) {
+			t.Errorf("server_name %q, versions %x", h.ServerName, h.SupportedVersions)
+		}
+		if <-resumed {
+			t.Error("resumed")
+		}
+	}
+}
+
 func TestARefusalOfTheOrigins(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()
@@ -359,6 +387,7 @@ func TestARefusalOfTheOrigins(t *testing.T) {
 	}
 }
 
+// spec: PRX-11
 func TestAnAuthenticatorThatDoesNotHoldIsNotPassedOn(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()

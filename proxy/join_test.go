@@ -277,6 +277,8 @@ func TestAHeldBodyLargerThanTheWindowGetsCreditUpToTheBudget(t *testing.T) {
 	}
 }
 
+// spec: PRX-32
+//
 // A queue that the other hop does not take is bounded by the window of the hop that it comes from, and
 // copies stay charged until they are written.
 func TestAStalledReceiverStallsTheSender(t *testing.T) {

@@ -202,6 +202,7 @@ func (n *network) dialer(rules ...string) *dialer {
 	return newDialer(policy, parsed, &limits, func() []net.Addr { return nil })
 }
 
+// spec: PRX-7 PRX-8 PRX-29
 func TestWhatIsDialled(t *testing.T) {
 	names := map[string][]string{
 		"origin.example":  {"192.0.1.1"},

@@ -96,7 +96,7 @@ func random(n int) []byte {
 	return p
 }
 
-// spec: PRX-14
+// spec: PRX-14 PRX-33
 func TestWhatPassesIsWhatWasSent(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()
@@ -282,6 +282,7 @@ func TestATruncationIsPassedOnAsOne(t *testing.T) {
 	b.toOrigin.end()
 }
 
+// spec: PRX-32
 func TestAStalledClientStallsItsOriginAndNobodyElse(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()
