@@ -1,6 +1,7 @@
 package itls
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -234,8 +235,20 @@ type pipe struct {
 
 type pipeBuffer struct {
 	data   []byte
+	reuse  []byte // the array of data, from its start
 	ended  bool // the writer has closed: EOF behind data
 	closed bool // the reader has closed
+}
+
+func (b *pipeBuffer) append(p []byte) {
+	if len(b.data) == 0 {
+		b.data = b.reuse[:0]
+	}
+	grown := cap(b.data)-len(b.data) < len(p)
+	b.data = append(b.data, p...)
+	if grown {
+		b.reuse = b.data
+	}
 }
 
 func newPipe() (a, b *pipe) {
@@ -254,7 +267,9 @@ func (p *pipe) Read(b []byte) (int, error) {
 			return 0, net.ErrClosed
 		case len(p.in.data) > 0:
 			n := copy(b, p.in.data)
-			p.in.data = p.in.data[n:]
+			if p.in.data = p.in.data[n:]; len(p.in.data) == 0 {
+				p.in.data = p.in.reuse[:0]
+			}
 			return n, nil
 		case p.in.ended:
 			return 0, io.EOF
@@ -278,7 +293,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 	if p.onSend != nil {
 		send = p.onSend(append([]byte(nil), b...))
 	}
-	p.out.data = append(p.out.data, send...)
+	p.out.append(send)
 	p.cond.Broadcast()
 	return len(b), nil
 }
@@ -306,7 +321,7 @@ func (p *pipe) Close() error {
 func (p *pipe) inject(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.out.data = append(p.out.data, b...)
+	p.out.append(b)
 	p.cond.Broadcast()
 }
 
@@ -314,7 +329,7 @@ func (p *pipe) inject(b []byte) {
 func (p *pipe) take() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.in.data
+	b := bytes.Clone(p.in.data)
 	p.in.data = nil
 	return b
 }
