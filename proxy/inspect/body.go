@@ -49,7 +49,7 @@ func (m *message) decode(t *Tunnel, s *side, h http.Header, status int) {
 	}
 	m.decoder = &decoder{t: t, s: s}
 	next := func(p []byte) error {
-		if err := t.show(s, func() Part { return Part{Body: View{p}} }); err != nil {
+		if err := t.show(s, Part{Body: View{p}}); err != nil {
 			return err
 		}
 		return nil
@@ -108,7 +108,7 @@ func (d *decoder) failed(err error) *KillError {
 func (t *Tunnel) body(s *side, p []byte, end bool) *KillError {
 	m := &s.reader
 	if m.decoder == nil {
-		return t.show(s, func() Part { return Part{Body: View{p}, End: end, Opaque: m.opaque} })
+		return t.show(s, Part{Body: View{p}, End: end, Opaque: m.opaque})
 	}
 	if err := m.decoder.write(p); err != nil || !end {
 		return err
@@ -116,5 +116,5 @@ func (t *Tunnel) body(s *side, p []byte, end bool) *KillError {
 	if err := m.decoder.finish(s); err != nil {
 		return err
 	}
-	return t.show(s, func() Part { return Part{End: true} })
+	return t.show(s, Part{End: true})
 }

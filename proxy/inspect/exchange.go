@@ -78,7 +78,6 @@ func (t *Tunnel) finish(err error) {
 		o.Killed = &Decision{Action: Kill, Rule: kill.Rule, Reason: kill.Detail}
 	}
 	t.x = nil
-	defer t.call(nil)()
 	for _, w := range x.watches {
 		w.close()
 		w.in.Close(o)

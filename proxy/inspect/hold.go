@@ -13,7 +13,7 @@ type watch struct {
 	done bool     // it is not called again, but for Close
 	hold [2]int64 // per direction, the application offset from which nothing leaves, or -1
 
-	// Guarded by t.answer, because Decide may be called where t.mu cannot be taken.
+	// Guarded by t.answer, because Decide may be called where t.mu is held.
 	awaits   bool // a call of it is running, or it holds: an answer counts
 	answered bool
 	answer   Decision
@@ -26,11 +26,7 @@ func (t *Tunnel) watch(in Inspector) {
 		ID: t.x.id, Started: t.x.started, Authority: t.cfg.Authority,
 		Client: t.cfg.Client, Proxy: t.cfg.Proxy, Origin: t.cfg.Origin, watch: w,
 	}
-	func() {
-		defer t.call(nil)()
-		w.in = in.Begin(x)
-	}()
-	if w.in != nil {
+	if w.in = in.Begin(x); w.in != nil {
 		t.x.watches = append(t.x.watches, w)
 	}
 }
@@ -45,30 +41,21 @@ func (t *Tunnel) watched() bool {
 	return false
 }
 
-// call marks that code which is not ours runs, with w awaiting an answer, until the result is called.
-// Decide must not take t.mu meanwhile: it may be that code's own goroutine.
-func (t *Tunnel) call(w *watch) (returned func()) {
-	t.answer.Lock()
-	t.calling++
-	if w != nil {
-		w.awaits = true
-	}
-	t.answer.Unlock()
-	return func() {
-		t.answer.Lock()
-		t.calling--
-		t.answer.Unlock()
-	}
-}
-
-// show gives each Inspection its Part. A hold begins at s.boundary, where the part does. part is called
-// for each, because heads are copies that their receivers may write to.
-func (t *Tunnel) show(s *side, part func() Part) *KillError {
+// show gives p to each Inspection. A hold begins at s.boundary, where the part does. Heads are copied for
+// each, because their receivers may write to them.
+func (t *Tunnel) show(s *side, p Part) *KillError {
+	head, trailer := p.Head, p.Trailer
 	for _, w := range t.x.watches {
 		if w.done {
 			continue
 		}
-		if err := t.ask(s, w, part()); err != nil {
+		if head != nil {
+			h := *head
+			h.Header = h.Header.Clone()
+			p.Head = &h
+		}
+		p.Trailer = trailer.Clone()
+		if err := t.ask(s, w, p); err != nil {
 			return err
 		}
 	}
@@ -80,15 +67,15 @@ func (t *Tunnel) ask(s *side, w *watch, p Part) *KillError {
 	if err := t.apply(w); err != nil || w.done {
 		return err
 	}
+	t.answer.Lock()
+	w.awaits = true
+	t.answer.Unlock()
 	var d Decision
-	func() {
-		defer t.call(w)()
-		if s.dir == frames.ToOrigin {
-			d = w.in.Request(p)
-		} else {
-			d = w.in.Response(p)
-		}
-	}()
+	if s.dir == frames.ToOrigin {
+		d = w.in.Request(p)
+	} else {
+		d = w.in.Response(p)
+	}
 	switch d.Action {
 	case Allow:
 		w.hold[s.dir] = -1
@@ -147,23 +134,27 @@ func (t *Tunnel) apply(w *watch) *KillError {
 	return s.decided(d)
 }
 
-// applyAll carries out the answers that came while code which is not ours was running.
+// applyAll carries out the answers that came while t.mu was held.
 func (t *Tunnel) applyAll() *KillError {
-	for t.x != nil {
-		t.answer.Lock()
-		waiting := t.answers
-		t.answers = false
-		t.answer.Unlock()
-		if !waiting {
-			break
-		}
-		for _, w := range t.x.watches {
-			if err := t.apply(w); err != nil {
-				return err
-			}
+	t.answer.Lock()
+	t.answers = false
+	t.answer.Unlock()
+	if t.x == nil {
+		return nil
+	}
+	for _, w := range t.x.watches {
+		if err := t.apply(w); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// answered says whether an answer waits for a holder of t.mu.
+func (t *Tunnel) answered() bool {
+	t.answer.Lock()
+	defer t.answer.Unlock()
+	return t.answers
 }
 
 // close makes later answers do nothing.
@@ -184,19 +175,19 @@ func (w *watch) decide(d Decision) {
 	}
 	w.answered, w.answer = true, d
 	t.answers = true
-	calling := t.calling > 0
 	t.answer.Unlock()
-	if calling {
-		// Whoever runs that code holds t.mu, and applies the answer before letting go of it.
+	// Waiting for t.mu could be waiting for oneself: this may run inside a call of an Inspection, or hold
+	// a lock that such a call waits for. Whoever has t.mu looks for answers after letting go of it.
+	if !t.mu.TryLock() {
 		return
 	}
-	t.mu.Lock()
 	if t.err() != nil {
 		t.mu.Unlock()
 		return
 	}
-	err := t.applyAll()
-	t.tell(t.settle(err))
+	t.calls.Add(1)
+	defer t.calls.Done()
+	t.deliver(t.unlock(t.applyAll()))
 }
 
 // holding starts and stops the clock of Limits.HoldTime.
@@ -228,8 +219,12 @@ func (t *Tunnel) holding() {
 // have been stopped too late.
 func (t *Tunnel) expire(serial uint64) {
 	t.mu.Lock()
-	if t.timer == nil || t.timed != serial || t.err() != nil {
+	if t.err() != nil {
 		t.mu.Unlock()
+		return
+	}
+	if t.timer == nil || t.timed != serial {
+		t.deliver(t.unlock(nil))
 		return
 	}
 	t.timer = nil
@@ -248,5 +243,5 @@ func (t *Tunnel) expire(serial uint64) {
 			}
 		}
 	}
-	t.tell(t.settle(err))
+	t.deliver(t.unlock(err))
 }

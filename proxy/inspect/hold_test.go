@@ -536,6 +536,48 @@ func TestConcurrentDecisions(t *testing.T) {
 	}
 }
 
+// An inspector may hold a lock of its own around Decide, and take it in its methods.
+func TestDecideUnderTheInspectorsOwnLock(t *testing.T) {
+	var own sync.Mutex
+	var wg sync.WaitGroup
+	watch := &watcher{decide: func(x *Exchange, _ frames.Direction, _ Part) Decision {
+		own.Lock()
+		defer own.Unlock()
+		wg.Go(func() {
+			own.Lock()
+			defer own.Unlock()
+			x.Decide(Decision{Action: Allow})
+		})
+		return Decision{Action: Hold}
+	}}
+	var got told
+	cfg := got.config(watch)
+	cfg.Limits.HeldBytes = 1 << 30
+	r, w := connected(t, cfg, nil)
+	if err := r.feed(t, c(w.app(get))); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	r.released[toOrigin] = got.released(toOrigin)
+	if err := r.feed(t, o(w.app("HTTP/1.1 200 OK\r\n\r\n"))); err != nil {
+		t.Fatal(err)
+	}
+	record := w.app("x")
+	var release int64
+	for range 5000 {
+		var err error
+		if release, err = r.tun.Feed(toClient, record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+	r.tun.Close(nil)
+	r.tun.Wait()
+	if want := r.fed[toClient] + 5000*int64(len(record)); max(release, got.released(toClient)) != want {
+		t.Fatalf("released %d and %d of %d", release, got.released(toClient), want)
+	}
+}
+
 // Marks of held records merge: memory does not grow with the number of records.
 func TestHeldRecordsCostNoMemoryEach(t *testing.T) {
 	watch := &watcher{decide: only(toClient, func(*Exchange, Part) Decision { return Decision{Action: Hold} })}

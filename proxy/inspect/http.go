@@ -175,13 +175,11 @@ func (t *Tunnel) requestHead(s *side, sec []byte, end int64) *KillError {
 		h := header(fs)
 		h.Del("Host")
 		m.decode(t, s, h, 0)
-		err := t.show(s, func() Part {
-			return Part{Head: &Head{
-				Method: r.method, Scheme: "https", Host: t.cfg.Authority, Path: r.path, Query: r.query,
-				Header: h.Clone(), Size: size,
-			}, End: m.reading == between, Opaque: m.opaque}
-		})
-		if err != nil {
+		head := &Head{
+			Method: r.method, Scheme: "https", Host: t.cfg.Authority, Path: r.path, Query: r.query,
+			Header: h, Size: size,
+		}
+		if err := t.show(s, Part{Head: head, End: m.reading == between, Opaque: m.opaque}); err != nil {
 			return err
 		}
 	}
@@ -267,9 +265,7 @@ func (t *Tunnel) showResponse(s *side, fs fields, status int, size int64, end bo
 	if status >= 200 {
 		s.reader.decode(t, s, h, status)
 	}
-	return t.show(s, func() Part {
-		return Part{Head: &Head{Status: status, Header: h.Clone(), Size: size}, End: end, Opaque: s.reader.opaque}
-	})
+	return t.show(s, Part{Head: &Head{Status: status, Header: h, Size: size}, End: end, Opaque: s.reader.opaque})
 }
 
 // readBody reads body bytes. They are a unit each: they leave as inspectors allow.
@@ -383,7 +379,7 @@ func (t *Tunnel) trailer(s *side, sec []byte) *KillError {
 	if len(sec) > len("\r\n") {
 		trailers = header(fields{sec})
 	}
-	return t.show(s, func() Part { return Part{End: true, Opaque: s.reader.opaque, Trailer: trailers.Clone()} })
+	return t.show(s, Part{End: true, Opaque: s.reader.opaque, Trailer: trailers})
 }
 
 // complete ends the message of s at application offset end.
@@ -402,7 +398,7 @@ func (t *Tunnel) closeNotify(s *side) *KillError {
 		if err := s.reader.decoder.finish(s); err != nil {
 			return err
 		}
-		if err := t.show(s, func() Part { return Part{End: true, Opaque: s.reader.opaque} }); err != nil {
+		if err := t.show(s, Part{End: true, Opaque: s.reader.opaque}); err != nil {
 			return err
 		}
 	}

@@ -33,14 +33,13 @@ type Tunnel struct {
 	timer  *time.Timer // runs while something is held
 	timed  uint64      // serial of timer
 
-	// calls counts calls of Release and Kill, running and to come. It grows only under mu, while the
-	// tunnel is not closed.
+	// calls counts calls of Release and Kill, running and to come, and what may make one. It grows from
+	// zero only under mu, while the tunnel is not closed.
 	calls sync.WaitGroup
 
 	// answer is taken with and without mu, and nothing is taken under it.
 	answer  sync.Mutex
 	answers bool // some watch was answered
-	calling int  // code that is not ours runs under mu
 }
 
 // NewTunnel returns a Tunnel that has read nothing. cfg is copied.
@@ -71,21 +70,30 @@ func NewTunnel(cfg *Config) *Tunnel {
 func (t *Tunnel) Feed(d frames.Direction, p []byte) (release int64, err error) {
 	s := &t.sides[d]
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if err := t.err(); err != nil {
-		return s.reported, err
+		release = s.reported
+		t.mu.Unlock()
+		return release, err
 	}
-	if s.ended {
-		return s.reported, ErrClosed
+	t.calls.Add(1)
+	defer t.calls.Done()
+	ended := s.ended
+	var kill *KillError
+	if !ended {
+		kill = t.records(s, p)
 	}
-	kill := t.records(s, p)
 	if kill == nil {
 		kill = t.applyAll()
 	}
-	n := t.settle(kill)
-	n.fresh[d] = false // the result says it
-	t.later(n)
-	return s.released, t.err()
+	release = s.reported
+	n := t.unlock(kill)
+	if n.fresh[d] {
+		release, n.fresh[d] = n.release[d], false
+	}
+	if err = t.later(n); err == nil && ended {
+		err = ErrClosed
+	}
+	return release, err
 }
 
 // End says that the sender of direction d ended it. Nil: a legal end, after close_notify or a fatal
@@ -94,26 +102,28 @@ func (t *Tunnel) Feed(d frames.Direction, p []byte) (release int64, err error) {
 func (t *Tunnel) End(d frames.Direction) error {
 	s := &t.sides[d]
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if err := t.err(); err != nil {
+		t.mu.Unlock()
 		return err
 	}
-	if s.ended {
-		return ErrClosed
-	}
+	t.calls.Add(1)
+	defer t.calls.Done()
+	ended, cut := s.ended, t.cutOff(s)
 	s.ended = true
-	if !t.cutOff(s) {
-		return nil
-	}
 	kill := t.applyAll()
-	if kill == nil {
+	if kill == nil && cut {
 		kill = t.cutShort(s)
 	}
-	t.later(t.settle(kill))
-	if err := t.err(); err != nil {
+	err := t.later(t.unlock(kill))
+	switch {
+	case err != nil:
 		return err
+	case ended:
+		return ErrClosed
+	case cut:
+		return io.ErrUnexpectedEOF
 	}
-	return io.ErrUnexpectedEOF
+	return nil
 }
 
 // cutOff says whether an end of s at this place cuts something.
@@ -173,46 +183,59 @@ type news struct {
 	kill    *KillError
 }
 
-// settle ends what was begun under t.mu: it releases what may leave, or ends the tunnel for kill.
-func (t *Tunnel) settle(kill *KillError) news {
+// settle ends what was begun under t.mu: it releases what may leave, or ends the tunnel for kill. It adds
+// to n what is new.
+func (t *Tunnel) settle(kill *KillError, n *news) {
 	if kill == nil {
 		for i := range t.sides {
 			t.advance(&t.sides[i])
 		}
 		t.finish(nil)
 	} else {
-		t.killed = kill
+		t.killed, n.kill = kill, kill
 		t.finish(kill)
 		t.drop()
 	}
 	t.holding()
-	n := news{kill: kill}
 	for i := range t.sides {
 		if s := &t.sides[i]; s.released > s.reported {
 			s.reported = s.released
 			n.release[i], n.fresh[i] = s.released, true
 		}
 	}
-	return n
+}
+
+// unlock settles and unlocks t.mu, and stays until no answer waits that came while t.mu was held.
+func (t *Tunnel) unlock(kill *KillError) news {
+	var n news
+	t.settle(kill, &n)
+	for {
+		t.mu.Unlock()
+		if !t.answered() || !t.mu.TryLock() {
+			return n
+		}
+		kill := t.applyAll()
+		if t.err() == nil {
+			t.settle(kill, &n)
+		}
+	}
 }
 
 // later tells what the result of Feed or End does not: that more may leave. The caller may hold locks that
-// Release takes, so another goroutine calls it.
-func (t *Tunnel) later(n news) {
+// Release takes, so another goroutine calls it. It returns the kill for the result.
+func (t *Tunnel) later(n news) error {
+	kill := n.kill
 	n.kill = nil
 	if t.cfg.Release != nil && (n.fresh[0] || n.fresh[1]) {
 		t.calls.Go(func() { t.deliver(n) })
 	}
+	if kill == nil {
+		return nil
+	}
+	return kill
 }
 
-// tell unlocks t.mu and tells n.
-func (t *Tunnel) tell(n news) {
-	t.calls.Add(1)
-	t.mu.Unlock()
-	defer t.calls.Done()
-	t.deliver(n)
-}
-
+// deliver calls Release and Kill. t.mu is not held.
 func (t *Tunnel) deliver(n news) {
 	for i, fresh := range n.fresh {
 		if fresh && t.cfg.Release != nil {
