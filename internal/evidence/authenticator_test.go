@@ -88,6 +88,13 @@ func TestAuthenticatorOfCooperatingOrigin(t *testing.T) {
 			if r.OfferedTokens || r.PickedNone {
 				t.Error("an authenticator justifies a lower level")
 			}
+			a, err := parseAuthenticator(e.Authenticator)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if leaf := a.leaf(); !bytes.Equal(leaf.OCSP, cert.OCSPStaple) || !reflect.DeepEqual(leaf.SCTs, cert.SignedCertificateTimestamps) {
+				t.Errorf("the request's OCSP and SCT were answered with %q and %q", leaf.OCSP, leaf.SCTs)
+			}
 			if !bytes.Equal(r.Hop.OCSP, cert.OCSPStaple) || r.Hop.ALPN != frames.ALPNH2 {
 				t.Errorf("hop %+v", r.Hop)
 			}
@@ -249,6 +256,52 @@ func TestAnswerAboutAnotherHop(t *testing.T) {
 	wantReason(t, err, ReasonAltered)
 }
 
+func TestAnswerAboutAnotherVersionOrSuite(t *testing.T) {
+	c := newConnect(t, testAuthority)
+	d := hop2(t, c, parties().origin)
+	good, _ := authenticated(t, c, d, parties().origin, answerFor(t, d))
+	keys, err := exportKeys(&d.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, edit := range map[string]func(a *tlsmsg.InspectionAnswer){
+		"version": func(a *tlsmsg.InspectionAnswer) { a.HopVersion = tls.VersionTLS12 },
+		"suite":   func(a *tlsmsg.InspectionAnswer) { a.HopSuite++ },
+		"ALPN":    func(a *tlsmsg.InspectionAnswer) { a.HopALPN = "h2" },
+	} {
+		answer := answerFor(t, d)
+		edit(answer)
+		if _, err := Authenticate(c.req, &d.server, &parties().origin, answer); err == nil {
+			t.Errorf("%s: an origin answers for a hop that it does not have", name)
+		}
+		lie := *good
+		if lie.Authenticator, err = keys.authenticator(c.req, &parties().origin, answer); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.verifier.Verify(overTheWire(t, &lie)); err == nil {
+			t.Errorf("%s: the origin saw another hop 2", name)
+		} else {
+			wantReason(t, err, ReasonAltered)
+		}
+	}
+	// Without an answer nobody but the proxy says what hop 2 is; but authenticators are of TLS 1.3.
+	silent, _ := authenticated(t, c, d, parties().origin, nil)
+	silent.Hop.Version = tls.VersionTLS12
+	_, err = c.verifier.Verify(overTheWire(t, silent))
+	wantReason(t, err, ReasonMalformed)
+}
+
+func TestFinishedOfAnotherHash(t *testing.T) {
+	c := newConnect(t, testAuthority)
+	d := hop2(t, c, parties().origin)
+	e, _ := authenticated(t, c, d, parties().origin, answerFor(t, d))
+	longer := append(bytes.Clone(e.Authenticator), make([]byte, 16)...)
+	longer[len(longer)-48-1] = 48
+	e.Authenticator = longer
+	_, err := c.verifier.Verify(overTheWire(t, e))
+	wantReason(t, err, ReasonMalformed)
+}
+
 // frame is the payload of EVIDENCE on hop 2.
 func frame(raw []byte) []byte {
 	return append([]byte{version, byte(kindHop2), byte(len(raw) >> 8), byte(len(raw))}, raw...)
@@ -328,6 +381,12 @@ func TestAuthenticatorOnlyAnswersWhatWasAsked(t *testing.T) {
 	}
 	if _, err := FromAuthenticator(payload, narrow, d.client, true); err != nil {
 		t.Error(err)
+	}
+	if _, err := Authenticate(c.req, &d.server, &tls.Certificate{PrivateKey: origin.PrivateKey}, nil); err == nil {
+		t.Error("an authenticator without a certificate")
+	}
+	if _, err := Authenticate(c.req, &d.server, &tls.Certificate{Certificate: origin.Certificate}, nil); err == nil {
+		t.Error("an authenticator without a key")
 	}
 	if _, err := Authenticate(narrow, &d.server, &p384, nil); !errors.Is(err, tlsmsg.ErrScheme) {
 		t.Errorf("got %v", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,18 @@ func TestParseRefusesWhatIsOutOfRange(t *testing.T) {
 			continue
 		}
 		wantReason(t, err, ReasonMalformed)
+	}
+	// Every length in it is right; it is only too long.
+	large, err := samples()["claim"].Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 2 + 2 + 2 + 2 + 1 + 1 // of the chain's length
+	n := frames.MaxEvidence
+	chain := []byte{byte((n + 3) >> 16), byte((n + 3) >> 8), byte(n + 3), byte(n >> 16), byte(n >> 8), byte(n)}
+	large = slices.Concat(large[:at], chain, make([]byte, n), large[at+7:])
+	if _, err := Parse(large); err == nil || !strings.Contains(err.Error(), "at most 65536") {
+		t.Errorf("%d bytes: %v", len(large), err)
 	}
 	if p[verified] != 1 {
 		t.Fatal("the test looks for verified in the wrong place")

@@ -1,6 +1,11 @@
 package evidence
 
 import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"math/big"
+	"strings"
 	"testing"
 	"time"
 )
@@ -50,4 +55,43 @@ func TestVerifierUsesItsClockForCertificates(t *testing.T) {
 	c.verifier.Time = func() time.Time { return later }
 	_, err := c.verifier.Verify(overTheWire(t, e))
 	wantUntrusted(t, err)
+}
+
+// A claim is held by nothing but this comparison.
+func TestEvidenceForAnotherAuthority(t *testing.T) {
+	c := newConnect(t, testAuthority)
+	good := transcriptOf(t, c)
+	for _, kind := range []Kind{Claim, Transcript} {
+		lie := *good
+		lie.Kind, lie.Authority = kind, "origin.example:8443"
+		_, err := c.verifier.Verify(overTheWire(t, &lie))
+		if err == nil {
+			t.Fatalf("%v: accepted", kind)
+		}
+		wantReason(t, err, ReasonForeign)
+	}
+}
+
+// publicKey stands in for a key that would take a minute to make.
+type publicKey struct {
+	crypto.Signer
+	pub crypto.PublicKey
+}
+
+func (p publicKey) Public() crypto.PublicKey { return p.pub }
+
+func TestHugeRSAKeyIsNotVerified(t *testing.T) {
+	n := new(big.Int).Lsh(big.NewInt(1), maxRSABits)
+	n.SetBit(n, 0, 1)
+	cert, err := parties().origins.Issue(&x509.Certificate{DNSNames: []string{testHost}}, publicKey{pub: &rsa.PublicKey{N: n, E: 65537}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConnect(t, testAuthority)
+	e := &Evidence{Kind: Claim, Hop: Hop{Chain: cert.Certificate}, Authority: testAuthority, Time: time.Now()}
+	_, err = c.verifier.Verify(overTheWire(t, e))
+	wantUntrusted(t, err)
+	if !strings.Contains(err.Error(), "8193 bits") {
+		t.Errorf("got %v", err)
+	}
 }
