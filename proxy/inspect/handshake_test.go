@@ -272,6 +272,8 @@ func TestIPLiteralHasNoSNI(t *testing.T) {
 }
 
 // An incomplete message is not released: its first record may hold half of an offer.
+//
+// spec: RDR-32
 func TestFragmentedMessageIsHeldUntilRead(t *testing.T) {
 	msg := newHello().bytes()
 	r := newRun(config(), nil)

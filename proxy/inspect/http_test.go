@@ -500,6 +500,8 @@ func TestUnitsOfRelease(t *testing.T) {
 }
 
 // A log line says what passed, also of what was cut short or killed.
+//
+// spec: RDR-31
 func TestLogSaysWhatPassed(t *testing.T) {
 	var logs []Passed
 	cfg := config()

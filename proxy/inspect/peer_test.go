@@ -266,7 +266,6 @@ func (w *wire) handshake() []step {
 
 // run is a Tunnel and everything that must hold of it whatever is fed.
 type run struct {
-	t        testing.TB
 	tun      *Tunnel
 	cut      func(left int) int // how much of what is left the next Feed gets
 	fed      [2]int64
@@ -396,9 +395,6 @@ func connected(t fatal, cfg *Config, cut func(int) int) (*run, *wire) {
 	return r, w
 }
 
-// crlf makes a message's text easy to write: lines end in \n in the source.
-func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
-
 const get = "GET / HTTP/1.1\r\nHost: origin.example\r\n\r\n"
 
 // A watcher records what it is shown, and decides as it is told.
@@ -408,12 +404,11 @@ type watcher struct {
 }
 
 type exchangeSeen struct {
-	x         *Exchange
-	msgs      [2][]*messageSeen
-	outcome   *Outcome
-	afterDone bool
-	decide    func(x *Exchange, d frames.Direction, p Part) Decision
-	calls     int
+	x       *Exchange
+	msgs    [2][]*messageSeen
+	outcome *Outcome
+	decide  func(x *Exchange, d frames.Direction, p Part) Decision
+	calls   int
 }
 
 type messageSeen struct {

@@ -20,7 +20,6 @@ import (
 // An exchange drawn at random, and the bytes that carry it.
 type drawn struct {
 	request, response string
-	keeps             bool // another exchange may follow
 }
 
 func drawBody(t *rapid.T, label string) string {
