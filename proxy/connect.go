@@ -34,6 +34,7 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 	}
 	if up.Session == nil || !allowed {
 		defer up.Close()
+		up.retire(false)
 		return s.inspectionRequired(up, allowed)
 	}
 	o, err := s.open(ctx, t, up, in.Request().Header)
@@ -176,7 +177,7 @@ func (s *session) try(ctx context.Context, t *Target, up *Upstream, header http.
 			protocol: up.State.NegotiatedProtocol,
 		}
 	}
-	e, err := prove(t, up, resp)
+	e, err := s.prove(t, up, resp)
 	var p []byte
 	if err == nil {
 		p, err = e.Append(nil)
@@ -189,13 +190,14 @@ func (s *session) try(ctx context.Context, t *Target, up *Upstream, header http.
 }
 
 // prove returns the strongest evidence for t's request.
-func prove(t *Target, up *Upstream, resp *hop.Response) (*evidence.Evidence, error) {
+func (s *session) prove(t *Target, up *Upstream, resp *hop.Response) (*evidence.Evidence, error) {
 	if len(resp.Evidence) > 0 {
 		e, err := evidence.FromAuthenticator(resp.Evidence, t.Request, up.State, up.Verified)
 		var bad *evidence.Error
 		switch {
 		case err == nil:
 			up.answered()
+			e.Time = s.run.now()
 			return e, nil
 		case !errors.As(err, &bad) || bad.Reason != evidence.ReasonRefused:
 			return nil, err

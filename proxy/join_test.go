@@ -122,11 +122,16 @@ type gate struct {
 	kill  [2]int64 // where Feed kills, 0 for never
 	ends  [2]error
 	ended [2]bool
+	// during is called in Feed, as what other goroutines do meanwhile.
+	during func()
 }
 
 var errGate = &inspect.KillError{Reason: frames.ReasonInspector, Rule: "gate"}
 
 func (g *gate) Feed(d frames.Direction, p []byte) (int64, error) {
+	if g.during != nil {
+		g.during()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.seen[d].Write(p)
@@ -356,6 +361,19 @@ func TestNothingLeavesAfterAKill(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAKillWhileBytesAreReadLosesNoCredit(t *testing.T) {
+	j := newJoined(t, 1<<20)
+	j.gate.upTo[frames.ToOrigin] = 100
+	j.gate.during = func() {
+		j.join.stop(errGate)
+		j.join.drop()
+	}
+	j.client.arrive(make([]byte, 100))
+	if j.client.owed.Load() != 0 || j.origin.got.Len() != 0 {
+		t.Errorf("%d owed, %d left", j.client.owed.Load(), j.origin.got.Len())
 	}
 }
 

@@ -193,8 +193,16 @@ func (s *session) reject(in hop.Incoming, a *answer) {
 	}
 	s.log.LogAttrs(s.ctx, level, "answered", attrs...)
 	if err := in.Reject(a.response(s.run, s.version, target)); err != nil {
-		s.log.LogAttrs(s.ctx, slog.LevelDebug, "answer not sent", slog.String("why", oneLine(err.Error())))
+		s.unanswered(in, err)
 	}
+}
+
+// unanswered ends a request whose answer could not be sent: because the client is gone, or takes no
+// header list as large as the answer's.
+func (s *session) unanswered(in hop.Incoming, err error) {
+	in.Refuse(hop.InternalError)
+	s.log.LogAttrs(s.ctx, slog.LevelDebug, "answer not sent",
+		slog.String("authority", oneLine(in.Request().Authority)), slog.String("why", oneLine(err.Error())))
 }
 
 // ordinary answers what is no CONNECT. The proxy's own name has one page, for people and for load

@@ -41,6 +41,7 @@ type stage struct {
 	ln                        *pipe.Listener
 	served                    chan error
 	log                       *syncBuffer
+	ctx                       context.Context // of CONNECTs
 
 	mu        sync.Mutex
 	listeners map[string]*pipe.Listener // by address:port
@@ -68,7 +69,7 @@ func (b *syncBuffer) String() string {
 // newStage starts a proxy. Tests that change it pass configure. The proxy ends with the test.
 func newStage(t *testing.T, configure ...func(*Proxy)) *stage {
 	t.Helper()
-	st := &stage{t: t, ln: pipe.Listen(), served: make(chan error, 1), log: new(syncBuffer), listeners: make(map[string]*pipe.Listener)}
+	st := &stage{t: t, ln: pipe.Listen(), served: make(chan error, 1), log: new(syncBuffer), ctx: t.Context(), listeners: make(map[string]*pipe.Listener)}
 	st.origins, st.proxies, st.clients = newAuthority(t, "origins"), newAuthority(t, "proxies"), newAuthority(t, "clients")
 	cert, err := st.proxies.Proxy(proxyName)
 	if err != nil {
@@ -328,7 +329,7 @@ func (st *stage) tryConnect(s hop.Session, target string, change ...func(*hop.Re
 	if _, set := req.Header["Evidence-Request"]; !set {
 		req.Header.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(c.request))
 	}
-	c.resp, c.stream, err = s.Open(st.t.Context(), req)
+	c.resp, c.stream, err = s.Open(st.ctx, req)
 	return c, err
 }
 

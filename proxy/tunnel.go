@@ -33,7 +33,7 @@ func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
 			<-o.stream.Session().Done()
 		}
 		o.up.Close()
-		s.log.LogAttrs(s.ctx, slog.LevelDebug, "answer not sent", slog.String("authority", t.Authority), slog.String("why", oneLine(err.Error())))
+		s.unanswered(in, err)
 		return nil
 	}
 	tn := &tunnel{session: s, target: t, up: o.up, started: time.Now()}

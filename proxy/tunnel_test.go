@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -660,4 +661,116 @@ func TestServeSession(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 	<-client.Done()
+}
+
+func TestAClientThatGivesUpStopsTheDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage(t)
+		ended := make(chan error, 1)
+		st.listen(func(c net.Conn) {
+			_, err := io.Copy(io.Discard, c) // says nothing
+			ended <- err
+		})
+		s := st.client(nil)
+		ctx, giveUp := context.WithCancel(t.Context())
+		st.ctx = ctx
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if _, err := st.tryConnect(s, authority); !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v", err)
+			}
+		}()
+		synctest.Wait()
+		start := time.Now()
+		giveUp()
+		<-done
+		<-ended
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("after %v", d)
+		}
+		s.Close(hop.NoError, "")
+		st.close()
+	})
+}
+
+// The tunnel was open on hop 2 when the client gave it up on hop 1.
+func TestATunnelThatNobodyWaitsForEndsAtTheOrigin(t *testing.T) {
+	st := newStage(t)
+	origin := st.cooperating()
+	client, server := st.pair()
+	served := make(chan error, 1)
+	go func() {
+		served <- st.proxy.ServeSession(t.Context(), refusing{server}, nil)
+	}()
+	_, err := st.tryConnect(client, authority)
+	var reset *hop.ResetError
+	if !errors.As(err, &reset) || reset.Code != hop.InternalError {
+		t.Errorf("the client: %v", err)
+	}
+	if _, err := newTap(origin.next(t).Stream).end(); !errors.As(err, &reset) || reset.Code != hop.Cancel {
+		t.Errorf("the origin: %v", err)
+	}
+	client.Close(hop.NoError, "")
+	<-served
+}
+
+// refusing is a session whose requests cannot be accepted.
+type refusing struct{ hop.Session }
+
+type refusingIncoming struct{ hop.Incoming }
+
+func (r refusing) Accept(ctx context.Context) (hop.Incoming, error) {
+	in, err := r.Session.Accept(ctx)
+	return refusingIncoming{in}, err
+}
+
+func (refusingIncoming) Accept(*hop.Response) (hop.Stream, error) {
+	return nil, errors.New("the header list is larger than the client takes")
+}
+
+// A session without SETTINGS_ITLS could not be shown evidence.
+func TestAClientThatTakesNoEvidence(t *testing.T) {
+	p := newTestProxy(t)
+	defer p.Close()
+	r, err := p.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{proxy: p, run: r, hop: peerOnly{}}
+	var a *answer
+	if _, err := s.target(&hop.Request{Protocol: frames.Protocol, Authority: authority}); !errors.As(err, &a) || a.status != 400 {
+		t.Errorf("error %v", err)
+	}
+}
+
+type peerOnly struct{ hop.Session }
+
+func (peerOnly) Peer() *hop.Peer { return new(hop.Peer) }
+
+// What an idle tunnel costs the proxy, and here the two ends in the same process too.
+func TestATunnelHasNoGoroutineAndLittleMemory(t *testing.T) {
+	st := newStage(t)
+	origin := st.cooperating()
+	s := st.client(nil)
+	st.open(s, origin)
+	const tunnels = 90 // on one connection of hop 2
+	measure := func() (goroutines int, heap uint64) {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return runtime.NumGoroutine(), m.HeapAlloc
+	}
+	goroutines, heap := measure()
+	for range tunnels {
+		st.open(s, origin).sent = [2][]byte{}
+	}
+	waitFor(t, func() bool { n, _ := measure(); return n <= goroutines })
+	_, after := measure()
+	each := int64(after-heap) / tunnels
+	t.Logf("%d bytes each, both ends included", each)
+	if each > 24<<10 {
+		t.Errorf("%d bytes each", each)
+	}
 }
