@@ -62,6 +62,7 @@ func authenticated(t testing.TB, c *connect, d *dialed, cert tls.Certificate, an
 	return e, payload
 }
 
+// spec: EVD-8 EVD-11
 func TestAuthenticatorOfCooperatingOrigin(t *testing.T) {
 	for _, kind := range []string{"P-256", "P-384", "P-521", "RSA", "Ed25519"} {
 		t.Run(kind, func(t *testing.T) {
@@ -102,6 +103,7 @@ func TestAuthenticatorOfCooperatingOrigin(t *testing.T) {
 	}
 }
 
+// spec: EVD-11
 func TestAuthenticatorOfSHA384Hop(t *testing.T) {
 	// Go takes AES-128 where it can choose, so the exporter is a test's own.
 	s, _ := suiteOf(tls.TLS_AES_256_GCM_SHA384)
@@ -129,6 +131,7 @@ func TestAuthenticatorOfSHA384Hop(t *testing.T) {
 }
 
 // A context of another length moves the boundary between it and the request in what is signed.
+// spec: EVD-11
 func TestHandshakeContextOfWrongLength(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -142,6 +145,7 @@ func TestHandshakeContextOfWrongLength(t *testing.T) {
 }
 
 // RFC 9261 servers sign requests with extensions that they do not know.
+// spec: EVD-14
 func TestAuthenticatorWithoutAnswerSaysNothingAboutTheProxy(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -155,6 +159,7 @@ func TestAuthenticatorWithoutAnswerSaysNothingAboutTheProxy(t *testing.T) {
 	}
 }
 
+// spec: EVD-9 EVD-11
 func TestFlippedByteInAuthenticator(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -187,6 +192,7 @@ func TestFlippedByteInAuthenticator(t *testing.T) {
 	}
 }
 
+// spec: EVD-9 EVD-12
 func TestReplayedAuthenticator(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -198,6 +204,7 @@ func TestReplayedAuthenticator(t *testing.T) {
 	wantReason(t, err, ReasonAltered) // its Finished is over another request
 }
 
+// spec: EVD-11
 func TestAuthenticatorBorrowedFromAnotherProxyOrAuthority(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	for name, edit := range map[string]func(o *tlsmsg.InspectionOffer){
@@ -219,6 +226,7 @@ func TestAuthenticatorBorrowedFromAnotherProxyOrAuthority(t *testing.T) {
 }
 
 // A proxy that relays the authenticator of one hop 2 and carries the tunnel over another, or over bare TCP.
+// spec: EVD-13
 func TestAnswerAboutAnotherHop(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -256,6 +264,7 @@ func TestAnswerAboutAnotherHop(t *testing.T) {
 	wantReason(t, err, ReasonAltered)
 }
 
+// spec: EVD-13
 func TestAnswerAboutAnotherVersionOrSuite(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -321,6 +330,7 @@ func lyingOrigin(t *testing.T, d *dialed, req *Request, cert *tlsmsg.Certificate
 	return raw
 }
 
+// spec: EVD-8 EVD-9 EVD-12
 func TestAuthenticatorOnlyAnswersWhatWasAsked(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	origin := parties().origin
@@ -404,6 +414,7 @@ func requestWith(t *testing.T, offer *tlsmsg.InspectionOffer, f func(x *tlsmsg.E
 	return req
 }
 
+// spec: EVD-9
 func TestForgedFinished(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -417,6 +428,7 @@ func TestForgedFinished(t *testing.T) {
 	wantReason(t, err, ReasonAltered)
 }
 
+// spec: EVD-9
 func TestRefusalOfTheOrigin(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -435,6 +447,7 @@ func TestRefusalOfTheOrigin(t *testing.T) {
 	wantReason(t, err, ReasonAltered)
 }
 
+// spec: EVD-6
 func TestAuthenticatorsNeedTLS13(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	cfg, server := proxyConfig(), cooperating(parties().origin)
@@ -456,6 +469,7 @@ func TestAuthenticatorsNeedTLS13(t *testing.T) {
 }
 
 // What travels on hop 2 is not evidence, whatever a careless proxy does with it.
+// spec: EVD-2
 func TestHop2PayloadIsNotEvidence(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -471,6 +485,7 @@ func TestHop2PayloadIsNotEvidence(t *testing.T) {
 }
 
 // With the finished key anybody could write refusals in the origin's name.
+// spec: EVD-10
 func TestFinishedKeyStaysWithTheProxy(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d := hop2(t, c, parties().origin)
@@ -488,6 +503,7 @@ func TestFinishedKeyStaysWithTheProxy(t *testing.T) {
 	}
 }
 
+// spec: EVD-7
 func TestLimiter(t *testing.T) {
 	nonce := func(i int) (n [32]byte) {
 		n[0], n[1] = byte(i), byte(i>>8)

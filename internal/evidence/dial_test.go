@@ -81,6 +81,7 @@ func TestRandAfterTheHelloIsTheSystems(t *testing.T) {
 	}
 }
 
+// spec: EVD-15
 func TestDialNeverResumes(t *testing.T) {
 	cache := &spyCache{ClientSessionCache: tls.NewLRUClientSessionCache(4)}
 	c := newConnect(t, testAuthority)
@@ -102,12 +103,18 @@ func (s *spyCache) Get(string) (*tls.ClientSessionState, bool) {
 	return nil, false
 }
 
+// spec: EVD-15
 func TestDialLeavesTheCallersConfigAlone(t *testing.T) {
 	var log bytes.Buffer
 	cfg := proxyConfig()
 	cfg.KeyLogWriter = &log
 	cfg.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	c := newConnect(t, testAuthority)
+	ech := cfg.Clone()
+	ech.EncryptedClientHelloConfigList = []byte{1}
+	if d, err := NewDial(ech, c.req, c.req.Offer.Proxies, testAuthority); err != nil || d.Config().EncryptedClientHelloConfigList != nil {
+		t.Errorf("a ClientHello that cannot be shown: %v", err)
+	}
 	d, err := handshake(t, c, cfg, serverConfig(parties().origin))
 	if err != nil {
 		t.Fatal(err)
@@ -123,6 +130,7 @@ func TestDialLeavesTheCallersConfigAlone(t *testing.T) {
 	d.dial.Discard()
 }
 
+// spec: EVD-16
 func TestSecretsAreWipedAndNeverShown(t *testing.T) {
 	var log bytes.Buffer
 	cfg := proxyConfig()
@@ -165,6 +173,7 @@ func TestSecretsAreWipedAndNeverShown(t *testing.T) {
 	}
 }
 
+// spec: EVD-16
 func TestDiscardWipes(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	d, err := handshake(t, c, proxyConfig(), serverConfig(parties().origin))
@@ -308,6 +317,7 @@ func TestTapStopsWithTheHandshake(t *testing.T) {
 	}
 }
 
+// spec: EVD-18
 func TestTranscriptRandomDependsOnEverything(t *testing.T) {
 	proxies := [][32]byte{{1}, {2}}
 	base := transcriptRandom([32]byte{3}, [32]byte{4}, proxies, testAuthority)
@@ -328,6 +338,7 @@ func TestTranscriptRandomDependsOnEverything(t *testing.T) {
 }
 
 // A fixed example, so that two implementations can compare.
+// spec: EVD-15 EVD-18
 func TestTranscriptRandomVector(t *testing.T) {
 	var nonce, salt, proxy [32]byte
 	for i := range 32 {

@@ -26,6 +26,7 @@ func samples() map[string]*Evidence {
 	}
 }
 
+// spec: EVD-1
 func TestParseAppend(t *testing.T) {
 	for name, e := range samples() {
 		p, err := e.Append([]byte("before"))
@@ -51,6 +52,7 @@ func TestParseAppend(t *testing.T) {
 	}
 }
 
+// spec: EVD-1
 func TestAppendRefusesWhatParseWould(t *testing.T) {
 	many := func(n int) [][]byte {
 		list := make([][]byte, n)
@@ -92,6 +94,7 @@ func TestAppendRefusesWhatParseWould(t *testing.T) {
 	}
 }
 
+// spec: EVD-1
 func TestParseRefusesWhatIsOutOfRange(t *testing.T) {
 	p, err := samples()["transcript"].Append(nil)
 	if err != nil {
@@ -150,6 +153,7 @@ func TestErrorsUnwrap(t *testing.T) {
 	}
 }
 
+// spec: EVD-1
 func FuzzParse(f *testing.F) {
 	for _, e := range samples() {
 		p, err := e.Append(nil)

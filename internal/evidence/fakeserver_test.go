@@ -167,7 +167,7 @@ func expand(s suite, secret []byte, label string, context []byte, n int) []byte 
 	return out
 }
 
-// spec: EVD-1
+// spec: EVD-20
 func TestTranscriptOfEverySuiteAndRecordSize(t *testing.T) {
 	for _, suite := range []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256} {
 		for _, cut := range []fakeServer{{fragment: 1 << 14}, {fragment: 7, padding: 3}, {fragment: 100, padding: 0}} {

@@ -216,7 +216,7 @@ func TestTranscriptsThatTheOriginSignedAndThatProveNothing(t *testing.T) {
 	psk := []byte{0, 7, 0, 1, 9, 0, 0, 0, 0, 0, 33, 32}
 	psk = append(psk, make([]byte, 32)...)
 	tests := []row{
-		// spec: EVD-16
+		// spec: EVD-22
 		{"pre-shared key offered", forgery{client: ext(tlsmsg.ExtensionPreSharedKey, psk)}, "malformed: a transcript of a resumption"},
 		{"pre-shared key selected", forgery{server: func(h *tlsmsg.ServerHello) {
 			h.Extensions = setExtension(h.Extensions, tlsmsg.ExtensionPreSharedKey, []byte{0, 0})
@@ -237,6 +237,7 @@ func TestTranscriptsThatTheOriginSignedAndThatProveNothing(t *testing.T) {
 			return m
 		}}, "malformed: a transcript with CompressedCertificate where Certificate belongs"},
 
+		// spec: EVD-19
 		{"another server_name", forgery{client: func(h *tlsmsg.ClientHello) {
 			h.Extensions = append(dropExtension(h.Extensions, tlsmsg.ExtensionServerName), tlsmsg.Extension{
 				Type: tlsmsg.ExtensionServerName, Data: append([]byte{0, 17, 0, 0, 14}, "origin.invalid"...),
@@ -246,7 +247,7 @@ func TestTranscriptsThatTheOriginSignedAndThatProveNothing(t *testing.T) {
 			h.Extensions = dropExtension(h.Extensions, tlsmsg.ExtensionServerName)
 		}}, "foreign: the transcript is of a handshake with \"\""},
 
-		// spec: EVD-15
+		// spec: EVD-20
 		{"TLS 1.3 not offered", forgery{client: ext(tlsmsg.ExtensionSupportedVersions, []byte{2, 3, 3})}, "malformed: a transcript that answers what was not offered: TLS 1.3"},
 		{"a draft of TLS 1.3 selected", forgery{server: func(h *tlsmsg.ServerHello) {
 			h.Extensions = setExtension(h.Extensions, tlsmsg.ExtensionSupportedVersions, []byte{0x7f, 28})
@@ -263,6 +264,7 @@ func TestTranscriptsThatTheOriginSignedAndThatProveNothing(t *testing.T) {
 			h.Extensions = setExtension(h.Extensions, tlsmsg.ExtensionKeyShare, []byte{0, 29, 0, 1, 1})
 		}}, "malformed: a transcript without a key share of both sides"},
 
+		// spec: EVD-23
 		{"ALPN that was not offered", forgery{ee: func(x *tlsmsg.ExtensionBuilder) { x.ALPN("h2") }}, "malformed: a transcript whose EncryptedExtensions answer what was not offered"},
 		{"an answer to no offer", forgery{ee: func(x *tlsmsg.ExtensionBuilder) { x.Raw(0x1234, nil) }}, "malformed: a transcript whose EncryptedExtensions answer what was not offered"},
 		{"a raw public key's type", forgery{ee: func(x *tlsmsg.ExtensionBuilder) { x.Raw(tlsmsg.ExtensionServerCertificateType, []byte{2}) }}, "malformed: a transcript whose EncryptedExtensions answer what was not offered"},
@@ -277,7 +279,7 @@ func TestTranscriptsThatTheOriginSignedAndThatProveNothing(t *testing.T) {
 			h.Extensions = setExtension(h.Extensions, tlsmsg.ExtensionSignatureAlgorithms, []byte{0, 2, 8, 4})
 		}, scheme: tls.PSSWithSHA256}, "altered: the transcript's signature fails: tlsmsg: signature scheme does not fit the key"},
 
-		// spec: EVD-14
+		// spec: EVD-17
 		{"messages in another order", forgery{order: func(m [][]byte) [][]byte {
 			m[2], m[3] = m[3], m[2]
 			return m
@@ -289,7 +291,7 @@ func TestTranscriptsThatTheOriginSignedAndThatProveNothing(t *testing.T) {
 			return slices.Insert(m, 3, m[3])
 		}}, "malformed: a transcript with CertificateRequest where Certificate belongs"},
 
-		// spec: EVD-17
+		// spec: EVD-21
 		{"two retries", forgery{retry: noRetry, server: func(h *tlsmsg.ServerHello) {
 			h.Random = tlsmsg.HelloRetryRandom()
 			h.Extensions = setExtension(h.Extensions, tlsmsg.ExtensionKeyShare, []byte{0, 24})

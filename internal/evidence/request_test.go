@@ -9,6 +9,7 @@ import (
 	"vitrine/internal/tlsmsg"
 )
 
+// spec: EVD-4
 func TestRequest(t *testing.T) {
 	for authority, name := range map[string]string{
 		testAuthority: testHost, "127.0.0.1:443": "", "[2001:db8::1]:8443": "", "xn--bcher-kva.example:443": "xn--bcher-kva.example",
@@ -32,6 +33,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+// spec: EVD-4
 func TestNewRequestRefusesWhatOthersWould(t *testing.T) {
 	for name, tt := range map[string]struct {
 		offer tlsmsg.InspectionOffer
@@ -50,6 +52,7 @@ func TestNewRequestRefusesWhatOthersWould(t *testing.T) {
 	}
 }
 
+// spec: EVD-3 EVD-4
 func TestMalformedRequests(t *testing.T) {
 	offer := newConnect(t, testAuthority).req.Offer
 	whole := func(x *tlsmsg.ExtensionBuilder) {
@@ -107,6 +110,7 @@ func TestMalformedRequests(t *testing.T) {
 	}
 }
 
+// spec: EVD-5
 func TestRequestForAnotherConnectIsRefused(t *testing.T) {
 	offer := &tlsmsg.InspectionOffer{Proxies: [][32]byte{{1}, {2}}, Authority: testAuthority, Nonce: [32]byte{3}}
 	r := connectWith(t, offer).req

@@ -82,6 +82,7 @@ func (f forgery12) forge(t *testing.T, c *connect) *Evidence {
 	return &Evidence{Kind: Transcript, Hop: hop, Authority: c.req.Offer.Authority, Time: time.Now(), Salt: salt, Messages: bytes.Join(msgs, nil)}
 }
 
+// spec: EVD-17 EVD-25
 func TestHandwrittenTLS12Transcripts(t *testing.T) {
 	staple := []byte{byte(tlsmsg.TypeCertificateStatus), 0, 0, 5, 1, 0, 0, 1, 9}
 	sct := func(data ...byte) func(h *tlsmsg.ServerHello) {
@@ -143,6 +144,7 @@ func TestHandwrittenTLS12Transcripts(t *testing.T) {
 	}
 }
 
+// spec: EVD-26
 func TestSignatureSchemesOfTLS12(t *testing.T) {
 	content := []byte("both randoms and the share")
 	sum := func(h crypto.Hash) []byte {

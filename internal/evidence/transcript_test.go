@@ -10,7 +10,7 @@ import (
 	"vitrine/internal/pki"
 )
 
-// spec: EVD-1 EVD-2
+// spec: EVD-15 EVD-23 EVD-24
 func TestTranscriptOfStockOrigin(t *testing.T) {
 	tests := []struct {
 		name string
@@ -137,6 +137,7 @@ func TestTranscriptOfIPLiteral(t *testing.T) {
 	}
 }
 
+// spec: EVD-30
 func TestOriginThatPickedATokenIsNoReasonForLess(t *testing.T) {
 	for _, token := range []string{"itls-h2/1", "itls/1"} {
 		c := newConnect(t, testAuthority)
@@ -151,6 +152,7 @@ func TestOriginThatPickedATokenIsNoReasonForLess(t *testing.T) {
 	}
 }
 
+// spec: EVD-30
 func TestProxyThatStripsTokensJustifiesNothing(t *testing.T) {
 	for _, offer := range [][]string{
 		nil,
@@ -174,6 +176,7 @@ func TestProxyThatStripsTokensJustifiesNothing(t *testing.T) {
 }
 
 // An origin signs that it speaks TLS 1.3 even to who asks for less.
+// spec: EVD-25
 func TestForcedDowngradeConvictsTheProxy(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	cfg := proxyConfig()
@@ -227,6 +230,7 @@ func assemble(t *testing.T, d *dialed, sent, received, secret []byte) *Evidence 
 	}
 }
 
+// spec: EVD-18
 func TestReplayedTranscript(t *testing.T) {
 	first, second := newConnect(t, testAuthority), newConnect(t, testAuthority)
 	e := transcriptOf(t, first)
@@ -234,6 +238,7 @@ func TestReplayedTranscript(t *testing.T) {
 	wantReason(t, err, ReasonForeign)
 }
 
+// spec: EVD-18
 func TestTranscriptBorrowedFromAnotherProxy(t *testing.T) {
 	// A second proxy forwards the client's nonce to the first and shows what that got.
 	c := newConnect(t, testAuthority)
@@ -244,6 +249,7 @@ func TestTranscriptBorrowedFromAnotherProxy(t *testing.T) {
 	wantReason(t, err, ReasonForeign)
 }
 
+// spec: EVD-18 EVD-27
 func TestTranscriptBorrowedFromAnotherAuthority(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	other := *c.req.Offer
@@ -257,6 +263,7 @@ func TestTranscriptBorrowedFromAnotherAuthority(t *testing.T) {
 }
 
 // Exhaustive: no byte of a TLS 1.3 transcript can change.
+// spec: EVD-17 EVD-23
 func TestFlippedByteInTranscript(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -330,6 +337,7 @@ func TestFlippedByteInTLS12Transcript(t *testing.T) {
 	}
 }
 
+// spec: EVD-24
 func TestEditedClaimsAboutTheHop(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	e := transcriptOf(t, c)
@@ -356,6 +364,7 @@ func TestEditedClaimsAboutTheHop(t *testing.T) {
 	}
 }
 
+// spec: EVD-28
 func TestUntrustedOrigins(t *testing.T) {
 	p := parties()
 	stranger, err := p.strangers.Origin(testHost)
@@ -403,6 +412,7 @@ func TestUntrustedOrigins(t *testing.T) {
 	}
 }
 
+// spec: EVD-28
 func TestOriginRootsAreNotProxyRoots(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	e := transcriptOf(t, c)
@@ -414,6 +424,7 @@ func TestOriginRootsAreNotProxyRoots(t *testing.T) {
 	}
 }
 
+// spec: EVD-30
 func TestClaimProvesNothingButItsChain(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	e := transcriptOf(t, c)

@@ -10,6 +10,7 @@ import (
 	"time"
 )
 
+// spec: EVD-29
 func TestStaleEvidence(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	e := transcriptOf(t, c)
@@ -58,6 +59,7 @@ func TestVerifierUsesItsClockForCertificates(t *testing.T) {
 }
 
 // A claim is held by nothing but this comparison.
+// spec: EVD-27
 func TestEvidenceForAnotherAuthority(t *testing.T) {
 	c := newConnect(t, testAuthority)
 	good := transcriptOf(t, c)

@@ -327,6 +327,7 @@ func TestARootInBothPools(t *testing.T) {
 }
 
 // A root of this system, where it has any, must not be a proxy root.
+// spec: PKI-7
 func TestARootOfTheSystem(t *testing.T) {
 	for _, file := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
 		p, err := LoadPool(file)

@@ -135,6 +135,7 @@ func TestVerdictOfAnotherTunnel(t *testing.T) {
 }
 
 // The successor of a certificate has its key or not; its verdict on hop 2 counts by the key.
+// spec: VRD-4
 func TestOriginTakesVerdictOfARenewedCertificate(t *testing.T) {
 	key := p256(t)
 	old, renewed := proxyCert(t, key), proxyCert(t, key)
@@ -202,6 +203,7 @@ func TestSignatureOfAnotherContextIsNoVerdict(t *testing.T) {
 	}
 }
 
+// spec: VRD-1
 func TestSchemesThatTLS13DoesNotHave(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
