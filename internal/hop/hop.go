@@ -121,8 +121,9 @@ type Stream interface {
 	ID() uint64
 	Session() Session
 
-	// Start delivers what arrives to sink, in order, never concurrently. Until Start nothing is
-	// read beyond the initial window. It is called once.
+	// Start delivers what arrives to sink, in order, never concurrently; what has arrived already
+	// is delivered before it returns. Until Start nothing is read beyond the initial window. It is
+	// called once.
 	Start(sink Sink)
 
 	// Send takes ownership of b and never blocks. Bytes leave when both windows admit them; until
@@ -143,9 +144,17 @@ type Stream interface {
 	Queued() int // bytes accepted by Send and not yet written
 }
 
-// A Sink is called on the carrier's goroutine and must not block: every stream of the hop waits for it.
+// A Sink is called on a goroutine of the carrier's, or of [Stream.Start]'s caller, and must not block:
+// every stream of the hop waits for it. Calls never overlap, and none is made from within Send, Reset or
+// Kill, so a Sink may hold a lock of its own while it calls those.
 type Sink interface {
-	Data(b *Buffer) // the sink owns b
-	Writable()      // Queued fell below Limits.LowWater; only after it was above Limits.HighWater
-	End(err error)  // once, last: io.EOF for END_STREAM, *ResetError, or the session's error
+	// Data brings the next bytes. The sink owns b.
+	Data(b *Buffer)
+	// Writable says that Queued fell below Limits.LowWater, after it had reached Limits.HighWater. After
+	// End with io.EOF it still comes, since the sending side is open; there a reset of the stream causes
+	// it, too, and the next Send returns the reason.
+	Writable()
+	// End comes once, and no Data behind it: io.EOF for END_STREAM, *[ResetError] (also for a local
+	// Reset), *[RetryError], or the session's error.
+	End(err error)
 }

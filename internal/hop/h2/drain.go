@@ -37,7 +37,11 @@ func (s *session) Drain(ctx context.Context) error {
 		s.w.push(control{kind: sendGoAway, code: http2.ErrCodeNo})
 	}
 	err := s.awaitQuiet(ctx)
-	s.fail(&hop.SessionError{Reason: "drained"})
+	if err != nil {
+		s.Close(hop.NoError, "drain was cut short")
+	} else {
+		s.fail(&hop.SessionError{Reason: "drained"})
+	}
 	<-s.done
 	return err
 }

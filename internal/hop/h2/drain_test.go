@@ -212,3 +212,32 @@ func TestConnectionIsCutMidFrame(t *testing.T) {
 		}
 	})
 }
+
+// The last bytes of a drained session are not lost to a reset of the connection: it waits for the peer to
+// close first, for a while.
+func TestDrainLetsThePeerCloseFirst(t *testing.T) {
+	for _, closes := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			p := rawClient(t, nil).greet()
+			begin := time.Now()
+			drained := make(chan error, 1)
+			go func() { drained <- p.s.Drain(context.Background()) }()
+			for range 3 {
+				p.want(http2.FrameGoAway)
+			}
+			if _, err := p.next(); err == nil {
+				t.Error("a frame behind the last GOAWAY")
+			}
+			p.must(p.fr.WriteData(1, false, []byte("on its way"))) // it is still read
+			want := time.Second
+			if closes {
+				p.conn.Close()
+				want = 0
+			}
+			p.must(<-drained)
+			if d := time.Since(begin); d != want {
+				t.Errorf("it took %v, want %v", d, want)
+			}
+		})
+	}
+}

@@ -196,3 +196,22 @@ func appendLate(b, evidence []byte) ([]byte, error) {
 	}
 	return frames.AppendLateEvidence(b, evidence)
 }
+
+// writeEvidence writes the EVIDENCE frames of one answer.
+func writeEvidence(fr *http2.Framer, id uint32, evidence []byte) error {
+	if len(evidence) == 0 {
+		return nil
+	}
+	parts, err := frames.FragmentEvidence(evidence)
+	if err != nil {
+		return err
+	}
+	var payload []byte
+	for _, p := range parts {
+		payload = p.Append(payload[:0])
+		if err := fr.WriteRawFrame(frames.TypeEvidence, 0, id, payload); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -102,11 +102,13 @@ func runFlows(t *testing.T, client, server *session, rnd *rand.Rand) error {
 		if n := f.from.Queued(); n != 0 {
 			return errors.New("bytes are still queued")
 		}
+	}
+	synctest.Wait()
+	for _, f := range flows {
 		if n := f.from.(*stream).memory.Load(); n != 0 {
 			return errors.New("memory is still charged")
 		}
 	}
-	synctest.Wait()
 	if open(client)+open(server) != 0 {
 		return errors.New("streams are still open")
 	}

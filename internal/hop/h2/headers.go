@@ -12,7 +12,6 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"vitrine/frames"
 	"vitrine/internal/hop"
 )
 
@@ -324,22 +323,4 @@ func printable(s string) bool {
 		}
 	}
 	return true
-}
-
-func writeEvidence(fr *http2.Framer, id uint32, evidence []byte) error {
-	if len(evidence) == 0 {
-		return nil
-	}
-	parts, err := frames.FragmentEvidence(evidence)
-	if err != nil {
-		return err
-	}
-	var payload []byte
-	for _, p := range parts {
-		payload = p.Append(payload[:0])
-		if err := fr.WriteRawFrame(frames.TypeEvidence, 0, id, payload); err != nil {
-			return err
-		}
-	}
-	return nil
 }

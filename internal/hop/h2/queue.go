@@ -71,7 +71,6 @@ type output struct {
 	enc    *hpack.Encoder
 	block  bytes.Buffer // of one head
 	buf    []byte       // frames that are worth a record together
-	sent   int          // bytes since the write deadline was set
 	err    error
 }
 

@@ -53,6 +53,7 @@ type session struct {
 	accepting  sync.Cond // pending has grown, or never will again
 	quiet      sync.Cond // streams and work have become fewer
 	err        *hop.SessionError
+	abrupt     bool // the connection is closed without waiting for the peer
 	streams    map[uint32]*stream
 	past       pastStreams
 	nextID     uint32 // of our next stream
@@ -129,12 +130,10 @@ func (s *session) read() {
 	close(s.done)
 }
 
-// lingerForPeer reads on for a moment after our GOAWAY: closing a socket with unread bytes in it makes
-// the kernel send a reset, which destroys the GOAWAY on its way.
+// lingerForPeer reads on for a moment after our GOAWAY, for the reason that writerDone gives. The writer
+// has set the deadline.
 func (s *session) lingerForPeer() {
-	if s.conn.SetReadDeadline(time.Now().Add(s.lim.CloseTimeout)) == nil {
-		io.CopyN(io.Discard, s.conn, 1<<20) // until the peer closes, or one of the bounds is reached
-	}
+	io.CopyN(io.Discard, s.conn, 1<<20) // until the peer closes, or one of the bounds is reached
 }
 
 // failWith ends the session for the reader's reason.
@@ -224,6 +223,9 @@ func (s *session) Ready(ctx context.Context) error {
 // Close implements [hop.Session]. It does not wait: Done is closed when both goroutines have ended, soon
 // after Limits.CloseTimeout at the latest. So a Sink may call it.
 func (s *session) Close(code hop.ErrorCode, reason string) error {
+	s.mu.Lock()
+	s.abrupt = s.err == nil && code == hop.NoError
+	s.mu.Unlock()
 	s.fail(&hop.SessionError{Code: code, Reason: reason})
 	return nil
 }

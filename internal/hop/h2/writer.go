@@ -86,7 +86,7 @@ func (s *session) write() {
 	s.writerDone()
 }
 
-// writerDone closes the connection, unless the reader still wants to hear the peer out.
+// writerDone closes the connection, or leaves that to the reader.
 func (s *session) writerDone() {
 	w := &s.w
 	if w.out.err != nil {
@@ -102,14 +102,19 @@ func (s *session) writerDone() {
 		}
 	}
 	s.mu.Lock()
-	ours := s.err.Code != hop.NoError && !s.err.Remote
+	linger := !s.err.Remote && !s.abrupt
 	s.mu.Unlock()
-	if w.out.err == nil && ours {
-		// The reader closes, or a timer does when the reader is stuck in a read.
-		s.conn.SetReadDeadline(time.Now().Add(s.lim.CloseTimeout))
+	if w.out.err != nil || !linger {
+		s.conn.Close()
 		return
 	}
-	s.conn.Close()
+	// Closing a socket with unread bytes in it makes the kernel send a reset, which destroys what the
+	// peer has not read yet: GOAWAY, or the last bytes of a drained stream. So the peer closes first, or
+	// the reader gives up.
+	if c, ok := s.conn.(interface{ CloseWrite() error }); ok {
+		c.CloseWrite()
+	}
+	s.conn.SetReadDeadline(time.Now().Add(s.lim.CloseTimeout))
 }
 
 // sleep reports whether there is nothing to do; from then on signal wakes the writer.
