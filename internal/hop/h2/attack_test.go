@@ -681,6 +681,7 @@ func TestClientThatKeepsARefusedRequestOpen(t *testing.T) {
 // signedVerdict has the form of one: tbs<1..2^14> ‖ SignatureScheme ‖ signature<0..2^16-1>.
 var signedVerdict = []byte{0, 1, 'v', 8, 7, 0, 1, 's'}
 
+// spec: HOP-18
 func TestFrameOverTheLimitIsNotRead(t *testing.T) {
 	for _, typ := range []http2.FrameType{http2.FrameData, http2.FrameHeaders, http2.FrameSettings, 0xe1, 0xe2, 0xfa} {
 		t.Run(strconv.Itoa(int(typ)), func(t *testing.T) {

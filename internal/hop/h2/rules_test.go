@@ -497,7 +497,7 @@ func TestClientRefusesWhatServersMustNotDo(t *testing.T) {
 	}
 }
 
-// spec: HOP-2
+// spec: HOP-1 HOP-2
 func TestExtendedConnectWaitsForTheSettings(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := rawServer(t, nil)
@@ -513,7 +513,15 @@ func TestExtendedConnectWaitsForTheSettings(t *testing.T) {
 			t.Fatal("the request left before SETTINGS came")
 		}
 		p.must(p.fr.WriteSettings(p.settings()...))
-		p.want(http2.FrameHeaders)
+		got := p.fields(p.want(http2.FrameHeaders))
+		for i := 0; i < len(connectFields); i += 2 {
+			if name, want := connectFields[i], connectFields[i+1]; got[name] != want {
+				t.Errorf("%s is %q, want %q", name, got[name], want)
+			}
+		}
+		if len(got) != len(connectFields)/2 {
+			t.Errorf("%d fields: %v", len(got), got)
+		}
 		p.headers(1, false, ":status", "200")
 		p.must(<-opened)
 	})
