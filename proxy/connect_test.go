@@ -2,12 +2,15 @@ package proxy
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"vitrine/frames"
@@ -477,7 +480,6 @@ func TestEveryErrorHasAnAnswer(t *testing.T) {
 		{errUpstreamsFull, 503, "connection_limit_reached"},
 		{errDialsBusy, 503, "connection_limit_reached"},
 		{errPoolClosed, 503, "connection_limit_reached"},
-		{t.Context().Err(), 500, "proxy_internal_error"},
 		{errors.New("anything"), 500, "proxy_internal_error"},
 		{&hop.RetryError{Err: io.EOF}, 502, "connection_terminated"},
 		{&hop.RetryError{Err: errors.New("GOAWAY")}, 503, "destination_unavailable"},
@@ -487,14 +489,19 @@ func TestEveryErrorHasAnAnswer(t *testing.T) {
 		{&hop.SessionError{Code: settingsTimeout}, 504, "connection_timeout"},
 		{errNoConnect, 502, "http_protocol_error"},
 		{&evidence.Error{Reason: evidence.ReasonAltered, Err: io.EOF}, 502, "tls_protocol_error"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, 502, "connection_refused"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, 502, "destination_ip_unroutable"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}, 504, "connection_timeout"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, 503, "connection_limit_reached"},
+		{&handshakeError{&net.OpError{Op: "read", Err: syscall.ECONNRESET}}, 502, "connection_terminated"},
+		{&handshakeError{&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}}, 502, "tls_certificate_error"},
+		{&handshakeError{&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.TooManyIntermediates}}}, 502, "tls_certificate_error"},
+		{&handshakeError{&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: new(x509.Certificate)}}}, 502, "tls_certificate_error"},
 		{&handshakeError{pki.ErrProxyAsOrigin}, 502, "tls_certificate_error"},
 		{&handshakeError{errors.New("bad record")}, 502, "tls_protocol_error"},
 		{&handshakeError{io.EOF}, 502, "connection_terminated"},
 		{&handshakeError{&net.OpError{Op: "remote error", Err: errors.New("tls: handshake failure")}}, 502, "tls_alert_received"},
 	} {
-		if c.err == nil {
-			continue
-		}
 		a := answerTo(c.err)
 		if a.status != c.status || a.reason != c.reason || a.details == "" {
 			t.Errorf("%v: %d %s %q", c.err, a.status, a.reason, a.details)
