@@ -240,6 +240,7 @@ func TestRequestsThatTwoParsersReadDifferently(t *testing.T) {
 		{"an escape cut short", RuleTarget, line("GET /%2 HTTP/1.1")},
 		{"raw UTF-8 in the target", RuleTarget, line("GET /\xc3\xa9 HTTP/1.1")},
 		{"a control character in the target", RuleTarget, line("GET /a\x01 HTTP/1.1")},
+		{"a quotation mark in the query", RuleTarget, line("GET /?\" HTTP/1.1")},
 		{"two spaces", RuleRequestLine, line("GET  / HTTP/1.1")},
 		{"a space in the target", RuleRequestLine, line("GET /a b HTTP/1.1")},
 		{"a space at the end", RuleRequestLine, line("GET / HTTP/1.1 ")},
@@ -438,6 +439,15 @@ func TestHTTPBudgets(t *testing.T) {
 			kills(t, r.feed(t, c(w.app(records...))), tt.rule)
 		})
 	}
+	t.Run("a small budget", func(t *testing.T) {
+		cfg := config()
+		cfg.Limits = Limits{HeadBytes: len(get), Fields: 1, Interim: 1}
+		r, w := connected(t, cfg, nil)
+		r.passes(t, c(w.app(get)), o(w.app("HTTP/1.1 102 \r\n\r\nHTTP/1.1 204 \r\n\r\n")))
+		kills(t, r.feed(t, c(w.app(get[:len(get)-2]+"Xyz"))), RuleHeadSize)
+		r, w = connected(t, cfg, nil)
+		kills(t, r.feed(t, c(w.app("GET / HTTP/1.1\r\na:\r\nb:\r\n\r\n"))), RuleFields)
+	})
 	t.Run("as many as allowed", func(t *testing.T) {
 		r, w := connected(t, config(), nil)
 		fields := many.String()

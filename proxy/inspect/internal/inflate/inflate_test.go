@@ -7,6 +7,7 @@ import (
 	"compress/zlib"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -169,6 +170,39 @@ func TestGzipHeaderFields(t *testing.T) {
 	}
 	out, d, err := decode(Gzip, b.Bytes(), func(int) int { return 1 })
 	if err != nil || !d.Complete() || string(out) != "body" {
+		t.Fatalf("%q, complete %v, err %v", out, d.Complete(), err)
+	}
+}
+
+// gzip writers in Go do not sum the header; others do.
+func TestGzipHeaderSum(t *testing.T) {
+	good := pack(t, Gzip, 6, 0, []byte("body"))
+	header := bytes.Clone(good[:10])
+	header[3] = 0x02 | 0x08
+	header = append(header, "name\x00"...)
+	sum := crc32.ChecksumIEEE(header)
+	summed := append(append(header, byte(sum), byte(sum>>8)), good[10:]...)
+	for _, size := range []int{1, len(summed)} {
+		next := func(left int) int { return min(left, size) }
+		out, d, err := decode(Gzip, summed, next)
+		if err != nil || !d.Complete() || string(out) != "body" {
+			t.Fatalf("%q, complete %v, err %v", out, d.Complete(), err)
+		}
+		wrong := bytes.Clone(summed)
+		wrong[len(header)+1] ^= 1
+		if _, _, err := decode(Gzip, wrong, next); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("a wrong header sum: %v", err)
+		}
+	}
+}
+
+// An empty extra field is legal, if odd.
+func TestGzipEmptyExtra(t *testing.T) {
+	good := pack(t, Gzip, 6, 0, []byte("body"))
+	header := bytes.Clone(good[:10])
+	header[3] = 0x04
+	in := append(append(header, 0, 0), good[10:]...)
+	if out, d, err := decode(Gzip, in, whole); err != nil || !d.Complete() || string(out) != "body" {
 		t.Fatalf("%q, complete %v, err %v", out, d.Complete(), err)
 	}
 }
