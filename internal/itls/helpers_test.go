@@ -236,8 +236,8 @@ type pipe struct {
 type pipeBuffer struct {
 	data   []byte
 	reuse  []byte // the array of data, from its start
-	ended  bool // the writer has closed: EOF behind data
-	closed bool // the reader has closed
+	ended  bool   // the writer has closed: EOF behind data
+	closed bool   // the reader has closed
 }
 
 func (b *pipeBuffer) append(p []byte) {
