@@ -197,25 +197,9 @@ func TestP16EvidenceOfAnotherConnectionToTheSameOrigin(t *testing.T) {
 			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served++ }),
 			Dial: func(ctx context.Context, target *proxy.Target) (*proxy.Upstream, error) {
 				other := *target
-				other.Client = "another"
-				up, err := n.Proxy.Dial(ctx, &other)
-				if err != nil {
-					return nil, err
-				}
-				defer up.Close()
-				h := http.Header{}
-				h.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(target.Request.Raw))
-				resp, st, err := up.Session.Open(ctx, &hop.Request{Protocol: frames.Protocol, Authority: target.Authority, Path: "/", Header: h})
-				if err != nil {
-					return nil, err
-				}
-				st.Start(drain{})
-				st.Reset(hop.Cancel)
-				e, err := evidence.FromAuthenticator(resp.Evidence, target.Request, up.State, true)
-				if err != nil {
-					return nil, err
-				}
-				if borrowed, err = e.Append(nil); err != nil {
+				other.Client = "another" // a connection of its own
+				var err error
+				if borrowed, err = n.trueEvidence(ctx, &other); err != nil {
 					return nil, err
 				}
 				return n.Proxy.Dial(ctx, target)
