@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestDialWithoutRequestIsAClaim(t *testing.T) {
@@ -223,12 +227,27 @@ func TestDialThatWasNotTappedOrNotConfigured(t *testing.T) {
 	if err := run(true, false); !errors.Is(err, ErrRandom) {
 		t.Errorf("evidence with another random: %v", err)
 	}
-	d, err := NewDial(proxyConfig(), c.req, c.req.Offer.Proxies, testAuthority)
-	if err != nil {
-		t.Fatal(err)
+	for name, edit := range map[string]func(cs *tls.ConnectionState){
+		"incomplete": func(cs *tls.ConnectionState) { cs.HandshakeComplete = false },
+		"resumed":    func(cs *tls.ConnectionState) { cs.DidResume = true },
+	} {
+		d, err := handshake(t, c, proxyConfig(), serverConfig(parties().origin))
+		if err != nil {
+			t.Fatal(err)
+		}
+		edit(&d.client)
+		if _, err := d.dial.Evidence(d.client, true); err == nil {
+			t.Errorf("evidence of a handshake that is %s", name)
+		}
 	}
-	if _, err := d.Evidence(tls.ConnectionState{}, true); err == nil {
-		t.Error("evidence without a handshake")
+}
+
+func TestEvidenceHasTheTimeOfTheConfig(t *testing.T) {
+	c := newConnect(t, testAuthority)
+	now := time.Now().Add(30 * time.Minute)
+	e := transcriptOf(t, c, func(cfg, _ *tls.Config) { cfg.Time = func() time.Time { return now } })
+	if !e.Time.Equal(now) {
+		t.Errorf("got %v", e.Time)
 	}
 }
 
@@ -254,6 +273,33 @@ func TestOversizedHandshakeIsAClaim(t *testing.T) {
 		if _, err := c.verifier.Verify(overTheWire(t, e)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A chain of more than 64 KiB, of which crypto/tls takes 256, can be shown in no way.
+func TestOversizedChainIsAnError(t *testing.T) {
+	c := newConnect(t, testAuthority)
+	cfg, server := proxyConfig(), serverConfig(parties().origin)
+	for range 3 {
+		big, err := parties().origins.Issue(&x509.Certificate{
+			ExtraExtensions: []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, 40<<10)}},
+		}, parties().origins.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.Certificates[0].Certificate = append(slices.Clip(server.Certificates[0].Certificate), big.Certificate[0])
+	}
+	d, err := handshake(t, c, cfg, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(d.dial.tap.received); n > maxReceived {
+		t.Errorf("%d bytes were kept", n)
+	}
+	_, err = d.dial.Evidence(d.client, true)
+	wantReason(t, err, ReasonMalformed)
+	if _, err := serverFlight(make([]byte, maxReceived), nil, &d.client); err == nil {
+		t.Error("a flight of zeros")
 	}
 }
 

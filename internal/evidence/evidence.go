@@ -147,10 +147,10 @@ func Parse(p []byte) (*Evidence, error) {
 	}
 	e.Kind, h.Group, h.ALPN, h.Verified, e.Authority = Kind(kind), tls.CurveID(group), string(alpn), verified == 1, string(authority)
 	var err error
-	if h.Chain, err = readList(chain, maxChain, readVector24); err != nil {
+	if h.Chain, err = readList(chain, readVector24); err != nil {
 		return nil, err
 	}
-	if h.SCTs, err = readList(scts, maxSCTs, readVector16); err != nil {
+	if h.SCTs, err = readList(scts, readVector16); err != nil {
 		return nil, err
 	}
 	if len(h.OCSP) == 0 {
@@ -262,11 +262,8 @@ func visibleASCII(s string) bool {
 	return true
 }
 
-// parseChain reads the DER of a chain, leaf first.
+// parseChain reads the DER of a chain, leaf first, which is not empty.
 func parseChain(chain [][]byte) ([]*x509.Certificate, error) {
-	if len(chain) == 0 || len(chain) > maxChain {
-		return nil, malformed("a chain of %d certificates, must be 1 to %d", len(chain), maxChain)
-	}
 	var certs []*x509.Certificate
 	for _, der := range chain {
 		c, err := x509.ParseCertificate(der)
@@ -278,15 +275,12 @@ func parseChain(chain [][]byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-func readList(s cryptobyte.String, limit int, read func(*cryptobyte.String, *[]byte) bool) ([][]byte, error) {
+func readList(s cryptobyte.String, read func(*cryptobyte.String, *[]byte) bool) ([][]byte, error) {
 	var list [][]byte
 	for !s.Empty() {
 		var p []byte
 		if !read(&s, &p) {
 			return nil, malformed("a list ends inside an element")
-		}
-		if len(list) == limit {
-			return nil, malformed("a list of more than %d elements", limit)
 		}
 		list = append(list, p)
 	}

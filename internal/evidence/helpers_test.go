@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -187,7 +188,7 @@ func handshake(t testing.TB, c *connect, cfg, server *tls.Config) (*dialed, erro
 		near.Close()
 		wg.Wait()
 		d.Discard()
-		return nil, err
+		return nil, fmt.Errorf("%w; the server: %v", err, serverErr)
 	}
 	wg.Wait()
 	if serverErr != nil {

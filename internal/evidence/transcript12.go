@@ -133,7 +133,7 @@ func serverHelloSCTs(sh *tlsmsg.ServerHello) ([][]byte, error) {
 		if !s.ReadUint16LengthPrefixed(&list) || !s.Empty() || list.Empty() {
 			return nil, malformed("malformed timestamps in ServerHello")
 		}
-		return readList(list, maxSCTs, readVector16)
+		return readList(list, readVector16)
 	}
 	return nil, nil
 }

@@ -11,7 +11,6 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/netip"
 	"strings"
@@ -94,7 +93,7 @@ func (a *Authority) Client(name string) (tls.Certificate, error) {
 }
 
 // Intermediate issues a CA below a. template may narrow it (ExtKeyUsage, name constraints); its
-// serial number and validity are filled in where they are empty.
+// validity is filled in where it is empty.
 func (a *Authority) Intermediate(template *x509.Certificate) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -103,9 +102,6 @@ func (a *Authority) Intermediate(template *x509.Certificate) (*Authority, error)
 	t := *template
 	t.BasicConstraintsValid, t.IsCA = true, true
 	t.KeyUsage |= x509.KeyUsageCertSign
-	if t.NotAfter.IsZero() {
-		t.NotAfter = a.Root.NotAfter
-	}
 	cert, err := a.Issue(&t, key)
 	if err != nil {
 		return nil, err
@@ -113,17 +109,10 @@ func (a *Authority) Intermediate(template *x509.Certificate) (*Authority, error)
 	return &Authority{Root: cert.Leaf, Key: key, now: a.now, chain: cert.Certificate}, nil
 }
 
-// Issue signs template for key as it is; an empty serial number and validity are filled in. Tests
-// make certificates with it that the other methods would not.
+// Issue signs template for key as it is; an empty validity is filled in, and x509 picks a serial number.
+// Tests make certificates with it that the other methods would not.
 func (a *Authority) Issue(template *x509.Certificate, key crypto.Signer) (tls.Certificate, error) {
 	t := *template
-	if t.SerialNumber == nil {
-		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
-		if err != nil {
-			return tls.Certificate{}, err
-		}
-		t.SerialNumber = n.Add(n, big.NewInt(1))
-	}
 	if t.NotBefore.IsZero() {
 		t.NotBefore = a.now.Add(-backdate)
 	}

@@ -95,9 +95,6 @@ func writePair(dir, name string, chain [][]byte, key any) (err error) {
 	}
 	keyFile := filepath.Join(dir, name+".key")
 	certFile := filepath.Join(dir, name+".pem")
-	if _, err := os.Lstat(certFile); err == nil {
-		return fmt.Errorf("%s: exists already", certFile)
-	}
 	if err := writeNew(keyFile, 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
 		return err
 	}

@@ -118,6 +118,13 @@ func TestVerifyProxyRefusesWhatX509Does(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	noClient, err := a.Issue(&x509.Certificate{
+		DNSNames: []string{"proxy.example"}, NotAfter: time.Now().Add(time.Hour),
+		ExtraExtensions: []pkix.Extension{usages(t, true, OIDProxyAuthentication(), serverAuth)},
+	}, a.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	roots := a.Pool().CertPool
 	chain := chainOf(t, cert)
 	for name, tt := range map[string]struct {
@@ -135,11 +142,15 @@ func TestVerifyProxyRefusesWhatX509Does(t *testing.T) {
 		"expired":         {chain, ProxyOptions{Roots: roots, Name: "proxy.example", Time: time.Now().Add(31 * 24 * time.Hour)}, false},
 		"not yet valid":   {chain, ProxyOptions{Roots: roots, Name: "proxy.example", Time: time.Now().Add(-2 * time.Hour)}, false},
 		"no certificate":  {nil, ProxyOptions{Roots: roots, Name: "proxy.example"}, false},
+		"no clientAuth":   {chainOf(t, noClient), ProxyOptions{Roots: roots, AsClient: true}, false},
 		"no serverAuth":   {chainOf(t, noServer), ProxyOptions{Roots: roots, Name: "proxy.example"}, false},
 		"client, profile": {chainOf(t, noServer), ProxyOptions{Roots: roots, AsClient: true}, false},
 	} {
 		got, err := VerifyProxy(tt.certs, tt.o)
 		if (err == nil) != tt.ok {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if err != nil && errors.Is(err, ErrProfile) != strings.HasSuffix(name, "profile") {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if tt.ok && (len(got) != 2 || got[1] != a.Root && !got[1].Equal(a.Root)) {
@@ -216,6 +227,18 @@ func TestLeafOfAProxyIsNoOrigins(t *testing.T) {
 	// The traps that make this check necessary: x509 is content with a proxy's leaf for an origin.
 	if _, err := proxy.Leaf.Verify(x509.VerifyOptions{DNSName: "a.example", Roots: a.Pool().CertPool}); err != nil {
 		t.Errorf("x509 has learnt of the usage: %v", err)
+	}
+}
+
+// x509 would take the system's roots, which vouch for origins.
+func TestProxyPoolHasNoDefault(t *testing.T) {
+	cert, err := authority(t, "root").Proxy("proxy.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = VerifyProxy(chainOf(t, cert), ProxyOptions{Name: "proxy.example"})
+	if err == nil || !strings.Contains(err.Error(), "no proxy roots") {
+		t.Errorf("got %v", err)
 	}
 }
 
