@@ -163,7 +163,7 @@ func (c *Conn) setReadSecret(secret []byte) error {
 }
 
 // readRecord returns the next record that matters, with its protection removed; change_cipher_spec
-// and user_canceled do not. data is valid until the next call. close_notify is io.EOF.
+// and a protected user_canceled do not. data is valid until the next call. close_notify is io.EOF.
 func (c *Conn) readRecord() (t tlsmsg.ContentType, data []byte, err error) {
 	for {
 		if t, data, err = c.nextRecord(); err != nil {
@@ -213,7 +213,12 @@ func (c *Conn) nextRecord() (tlsmsg.ContentType, []byte, error) {
 		}
 		return header.Type, nil, nil
 	case c.in.mac == nil || header.Type == tlsmsg.TypeAlert:
-		return header.Type, record[tlsmsg.RecordHeaderLen:], nil
+		data := record[tlsmsg.RecordHeaderLen:]
+		if header.Type == tlsmsg.TypeAlert && len(data) == 2 && tlsmsg.Alert(data[1]) == tlsmsg.AlertUserCanceled {
+			// To drop it would be to let whoever is on the way insert a record that nobody notices.
+			return 0, nil, abort(tlsmsg.AlertUnexpectedMessage, "unprotected user_canceled")
+		}
+		return header.Type, data, nil
 	}
 	t, data, err := c.in.open(record)
 	if err != nil {
