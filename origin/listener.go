@@ -3,7 +3,10 @@ package origin
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
+	"os"
 	"sync"
 
 	"vitrine/internal/hop"
@@ -65,6 +68,16 @@ type conn struct {
 
 // ConnectionState is the state of the inner session.
 func (c *conn) ConnectionState() tls.ConnectionState { return c.state }
+
+// Read makes a failed session look like a broken connection, which it is as good as: to any other error
+// net/http answers 400, and whoever cuts a request would have the origin put its name to an answer.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
+		err = &net.OpError{Op: "read", Net: "itls", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	}
+	return n, err
+}
 
 // NewListener returns ln for a server that carries much: on the hops that proxies open, records are
 // written together instead of one by one. Give it to ServeTLS; without it everything works as well.
