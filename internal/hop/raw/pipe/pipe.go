@@ -4,7 +4,7 @@ package pipe
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -136,7 +136,7 @@ func (h *half) end(r, w error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.broken == nil {
-		h.broken = errors.Join(r, w)
+		h.broken = fmt.Errorf("%w: %w", r, w)
 	}
 	h.buf = nil
 	h.cond.Broadcast()
