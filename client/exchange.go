@@ -9,9 +9,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // An exchange is one RoundTrip.
@@ -21,9 +24,8 @@ type exchange struct {
 	req  *http.Request
 	rep  *Report
 
-	body  io.ReadCloser // of the next send
-	given bool          // net/http has it, and closes it
-	once  *onceBody     // what body is when there is no GetBody
+	body io.ReadCloser // of the next send
+	once *onceBody     // what body is, unless there is nothing to close
 }
 
 func (x *exchange) run() (*http.Response, error) {
@@ -31,6 +33,9 @@ func (x *exchange) run() (*http.Response, error) {
 	ctx := x.req.Context()
 	authority, err := authorityOf(x.req)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkRequest(x.req); err != nil {
 		return nil, err
 	}
 	a, err := x.pool.dialer.newAttempt(authority, x.rep)
@@ -69,7 +74,6 @@ func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
 	r := x.req.WithContext(ctx)
 	r.Body = x.body
 	r.Host = hostOf(x.req, c.key)
-	x.given = true
 	resp, err = c.cc.RoundTrip(r)
 	if err != nil {
 		err = x.failure(c, err)
@@ -112,6 +116,9 @@ func (x *exchange) failure(c *conn, err error) error {
 	if fault := c.tunnel.fault(); fault != nil {
 		return fault
 	}
+	if x.pool.isClosed() {
+		return ErrClosed
+	}
 	return fmt.Errorf("client: %w", err)
 }
 
@@ -129,12 +136,51 @@ func hostOf(req *http.Request, authority string) string {
 	return host
 }
 
-func (x *exchange) prepareBody() {
-	x.body = x.req.Body
-	if x.body != nil && x.body != http.NoBody && x.req.GetBody == nil {
-		x.once = &onceBody{rc: x.body}
-		x.body = x.once
+// checkRequest refuses what net/http would refuse too, but only with a tunnel that then is lost.
+func checkRequest(req *http.Request) error {
+	switch {
+	case req.Header == nil:
+		return errors.New("client: the request has no Header")
+	case req.Method == http.MethodConnect:
+		return errors.New("client: CONNECT is not a request to an origin; Dialer.DialTunnel opens tunnels")
+	case req.Method != "" && !httpguts.ValidHeaderFieldName(req.Method): // both are tokens
+		return fmt.Errorf("client: invalid method %q", req.Method)
 	}
+	for _, h := range []http.Header{req.Header, req.Trailer} {
+		for name, values := range h {
+			if !httpguts.ValidHeaderFieldName(name) {
+				return fmt.Errorf("client: invalid field name %q", name)
+			}
+			if !slices.ContainsFunc(values, func(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }) {
+				continue
+			}
+			return fmt.Errorf("client: invalid value of field %s", name) // which may be a secret
+		}
+	}
+	return nil
+}
+
+// nopCloser is what http.NewRequest makes of most bodies. net/http knows it, and sends head and body in one write.
+func nopCloser(body io.ReadCloser) bool {
+	switch reflect.TypeOf(body) {
+	case reflect.TypeOf(io.NopCloser(nil)), reflect.TypeOf(io.NopCloser(struct {
+		io.Reader
+		io.WriterTo
+	}{})):
+		return true
+	}
+	return false
+}
+
+func (x *exchange) prepareBody() { x.setBody(x.req.Body) }
+
+func (x *exchange) setBody(body io.ReadCloser) {
+	x.body, x.once = body, nil
+	if body == nil || body == http.NoBody || x.req.GetBody != nil && nopCloser(body) {
+		return
+	}
+	x.once = &onceBody{rc: body}
+	x.body = x.once
 }
 
 // rewind makes the request's body what it was before a send of which nothing left.
@@ -142,24 +188,22 @@ func (x *exchange) rewind() bool {
 	switch {
 	case x.body == nil || x.body == http.NoBody:
 		return true
-	case x.once != nil:
+	case x.req.GetBody == nil:
 		return x.once.untouched()
 	}
+	x.closeBody()
 	body, err := x.req.GetBody()
 	if err != nil {
 		return false
 	}
-	x.body, x.given = body, false
+	x.setBody(body)
 	return true
 }
 
-// closeBody closes the request's body after a failure, as a RoundTripper must.
+// closeBody closes the request's body after a failure, as a RoundTripper must and net/http's ClientConn does not always.
 func (x *exchange) closeBody() {
-	switch {
-	case x.once != nil:
+	if x.once != nil {
 		x.once.settle(true)
-	case x.body != nil && !x.given:
-		x.body.Close()
 	}
 }
 

@@ -199,9 +199,18 @@ func (t *Tunnel) handshakeError(err error) error {
 // other says that what reached it makes no sense, and what left here did.
 func refuses(alert tlsmsg.Alert) bool {
 	switch alert {
+	case tlsmsg.AlertInternalError, tlsmsg.AlertUserCanceled, tlsmsg.AlertUnrecognizedName:
+		return true
+	}
+	return refusesClient(alert)
+}
+
+// refusesClient lists those of them that are about the client's certificate.
+func refusesClient(alert tlsmsg.Alert) bool {
+	switch alert {
 	case tlsmsg.AlertBadCertificate, tlsmsg.AlertUnsupportedCertificate, tlsmsg.AlertCertificateRevoked,
 		tlsmsg.AlertCertificateExpired, tlsmsg.AlertCertificateUnknown, tlsmsg.AlertUnknownCA, tlsmsg.AlertCertificateRequired,
-		tlsmsg.AlertAccessDenied, tlsmsg.AlertInternalError, tlsmsg.AlertUserCanceled, tlsmsg.AlertUnrecognizedName:
+		tlsmsg.AlertAccessDenied:
 		return true
 	}
 	return false

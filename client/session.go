@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"vitrine/frames"
 	"vitrine/internal/hop"
 	"vitrine/internal/hop/h2"
 	"vitrine/internal/pki"
@@ -229,6 +230,9 @@ func (d *Dialer) newSession(ctx context.Context) (*session, func() error) {
 	if err := s.Ready(tctx); err != nil {
 		s.Close(hop.NoError, "")
 		<-s.Done()
+		if errors.Is(err, frames.ErrHopBinding) {
+			return nil, unbound(host)
+		}
 		return nil, unreachable(fmt.Errorf("no SETTINGS from %s: %w", host, err))
 	}
 	if fail := checkSettings(s.Peer().Settings, host); fail != nil {
@@ -246,15 +250,19 @@ func checkSettings(set hop.Settings, host string) func() error {
 			return &UnreachableError{Party: PartyProxy, Err: fmt.Errorf("%s is not a Vitrine proxy: it sent no SETTINGS_ITLS", host)}
 		}
 	case !set.Bound:
-		return func() error {
-			return &IntegrityError{What: fmt.Sprintf("hop 1 is not bound to its TLS connection: somebody between here and %s ends TLS", host)}
-		}
+		return unbound(host)
 	case !set.Connect:
 		return func() error {
 			return &UnreachableError{Party: PartyProxy, Err: fmt.Errorf("%s does not take Extended CONNECT", host)}
 		}
 	}
 	return nil
+}
+
+func unbound(host string) func() error {
+	return func() error {
+		return &IntegrityError{What: fmt.Sprintf("hop 1 is not bound to its TLS connection: somebody between here and %s ends TLS", host)}
+	}
 }
 
 // A profileError keeps what VerifyConnection found apart from what crypto/tls found.

@@ -204,6 +204,11 @@ func (t *Tunnel) typed(err error) error {
 	var alert *itls.AlertError
 	var reset *hop.ResetError
 	what := "the tunnel ended without the origin's close_notify"
+	if errors.As(err, &alert) && alert.Remote && refusesClient(alert.Alert) {
+		// It came under the session's keys. In TLS 1.3 a client's handshake is over before the server has
+		// looked at the client's certificate.
+		return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("it refused this client: %w", err)}
+	}
 	switch {
 	case errors.As(err, &record):
 		what = "bytes were changed on the way from the origin"
