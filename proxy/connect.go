@@ -171,7 +171,7 @@ func (s *session) try(ctx context.Context, t *Target, up *Upstream, header http.
 	}
 	if stream == nil {
 		return nil, &answer{
-			status: http.StatusBadGateway, reason: fields.ErrorHTTPRequestDenied,
+			status: http.StatusBadGateway, reason: fields.ErrorDestinationUnavailable,
 			details:  "the origin refused the tunnel",
 			received: resp.Status,
 			protocol: up.State.NegotiatedProtocol,

@@ -385,7 +385,7 @@ func TestARefusalOfTheOrigins(t *testing.T) {
 	origin := st.cooperating()
 	origin.refuse.Store(403)
 	c := st.connect(st.client(nil), authority)
-	if s := c.says(502, "http_request_denied"); s.ReceivedStatus != 403 {
+	if s := c.says(502, "destination_unavailable"); s.ReceivedStatus != 403 {
 		t.Errorf("proxy-status %v", s)
 	}
 }
