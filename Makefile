@@ -46,6 +46,13 @@ bench-all:
 spec-coverage:
 	go test -count=1 ./spec
 
+# The HTTP/2 carrier against h2spec, over TLS on loopback.
+h2spec: .bin/h2spec
+	H2SPEC=$(CURDIR)/.bin/h2spec go test -count=1 -v -run TestH2Spec ./internal/hop/h2
+
+.bin/h2spec: internal/tools/go.mod
+	go build -modfile=internal/tools/go.mod -o $@ github.com/summerwind/h2spec/cmd/h2spec
+
 vectors:
 	go generate ./spec/vectors
 

@@ -267,7 +267,8 @@ func (f *fetcher) loadTrust(c *cli.Context, t *client.Transport) error {
 		}
 		t.Roots = origins.CertPool
 	}
-	if proxies != nil && origins != nil {
+	if proxies != nil {
+		// Without --roots the origins' roots are the system's, and no proxy's may be among those either.
 		if err := pki.CheckDisjoint(proxies, origins); err != nil {
 			return usagef("%v", err)
 		}
