@@ -119,6 +119,9 @@ func (x *exchange) failure(c *conn, err error) error {
 	if x.pool.isClosed() {
 		return ErrClosed
 	}
+	if errors.Is(err, io.EOF) {
+		return &UnreachableError{Party: PartyOrigin, Err: errors.New("it closed the session without an answer")}
+	}
 	return fmt.Errorf("client: %w", err)
 }
 
