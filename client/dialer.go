@@ -165,6 +165,14 @@ func (a *attempt) accepts(l Level) bool { return slices.Contains(a.levels, l) }
 
 // open tries the accepted levels, best first.
 func (d *Dialer) open(ctx context.Context, a *attempt) (*Tunnel, error) {
+	t, err := d.openBest(ctx, a)
+	if err != nil && d.hop1.isClosed() {
+		return nil, ErrClosed // whatever Close made fail
+	}
+	return t, err
+}
+
+func (d *Dialer) openBest(ctx context.Context, a *attempt) (*Tunnel, error) {
 	if !a.accepts(Intact) && !a.accepts(Blind) {
 		return d.direct(ctx, a)
 	}

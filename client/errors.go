@@ -15,6 +15,7 @@ const (
 	PartyOrigin      Party = "origin"
 	PartyConsent     Party = "consent"     // the user's, which is missing
 	PartyCredentials Party = "credentials" // which the user did not allow a reader to see
+	PartyClient      Party = "client"      // whom the proxy does not let in
 )
 
 // ErrClosed is what a [Dialer] and a [Transport] return after Close.
@@ -96,7 +97,8 @@ func (e *IntegrityError) Unwrap() error { return e.Err }
 // TunnelReport returns e.Report.
 func (e *IntegrityError) TunnelReport() *Report { return e.Report }
 
-// A TrustError says that a party is not trusted, or that the user did not agree.
+// A TrustError says that a party is not trusted, that the user did not agree, or that the proxy does not
+// trust this client.
 type TrustError struct {
 	Party Party
 	// Field is the credential that was kept back, for PartyCredentials.
@@ -111,6 +113,8 @@ func (e *TrustError) Error() string {
 		return withCause("no consent", e.Err)
 	case PartyCredentials:
 		return withCause(fmt.Sprintf("%s would be readable by the proxy, and could be used elsewhere by whoever reads it", e.Field), e.Err)
+	case PartyClient:
+		return withCause("the proxy does not let this client in", e.Err)
 	}
 	return withCause(fmt.Sprintf("the %s is not trusted", e.Party), e.Err)
 }

@@ -31,6 +31,7 @@ type conn struct {
 	p      *pool
 	key    string // authority
 	tunnel *Tunnel
+	turns  *turns
 	cc     *http.ClientConn
 
 	// Guarded by pool.mu.
@@ -40,7 +41,11 @@ type conn struct {
 	gone  bool
 }
 
-type tunnelKey struct{}
+type turnsKey struct{}
+
+// roomPatience is how long a CONNECT waits before the oldest idle tunnel makes room for it: a proxy may
+// allow fewer streams than max tunnels.
+const roomPatience = time.Second
 
 // take returns an idle tunnel to a's authority, reserved, or opens one; fresh says which.
 func (p *pool) take(ctx context.Context, a *attempt) (c *conn, fresh bool, err error) {
@@ -54,11 +59,20 @@ func (p *pool) take(ctx context.Context, a *attempt) (c *conn, fresh bool, err e
 			c := list[len(list)-1]
 			p.unidleLocked(c)
 			p.mu.Unlock()
-			if c.cc.Reserve() == nil {
+			if c.cc.Reserve() != nil {
+				if c.cc.Err() != nil {
+					p.remove(c)
+				}
+				continue
+			}
+			quiet, err := c.turns.quiet(ctx)
+			if quiet {
 				return c, false, nil
 			}
-			if c.cc.Err() != nil {
-				p.remove(c)
+			c.cc.Close()
+			p.remove(c)
+			if err != nil {
+				return nil, false, err
 			}
 			continue
 		}
@@ -87,13 +101,15 @@ func (p *pool) take(ctx context.Context, a *attempt) (c *conn, fresh bool, err e
 
 // dial opens a tunnel on a slot that the caller took.
 func (p *pool) dial(ctx context.Context, a *attempt) (*conn, error) {
+	enough := p.makeRoom()
 	t, err := p.dialer.open(ctx, a)
+	enough()
 	if err != nil {
 		p.release()
 		return nil, err
 	}
-	c := &conn{p: p, key: a.authority, tunnel: t}
-	c.cc, err = p.base.NewClientConn(context.WithValue(ctx, tunnelKey{}, t), "https", a.authority)
+	c := &conn{p: p, key: a.authority, tunnel: t, turns: newTurns(t)}
+	c.cc, err = p.base.NewClientConn(context.WithValue(ctx, turnsKey{}, c.turns), "https", a.authority)
 	if err == nil {
 		err = c.cc.Reserve()
 	}
@@ -126,6 +142,7 @@ func (c *conn) stateChanged(cc *http.ClientConn) {
 		c.p.remove(c)
 	case cc.Available() > 0 && cc.InFlight() == 0:
 		c.tunnel.busy.Store(false)
+		c.turns.over()
 		c.p.putIdle(c)
 	}
 }
@@ -186,6 +203,44 @@ func (p *pool) unidleLocked(c *conn) {
 	}
 }
 
+// makeRoom closes an idle tunnel each time that roomPatience has passed, until enough is called.
+func (p *pool) makeRoom() (enough func()) {
+	var mu sync.Mutex
+	var timer *time.Timer
+	over := false
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(roomPatience, func() {
+		p.closeOldest()
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			timer.Reset(roomPatience)
+		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		timer.Stop()
+	}
+}
+
+func (p *pool) closeOldest() {
+	p.mu.Lock()
+	c := p.oldestLocked()
+	if c == nil || p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.unidleLocked(c)
+	p.wg.Add(1)
+	p.mu.Unlock()
+	defer p.wg.Done()
+	c.cc.Close()
+	p.remove(c)
+}
+
 func (p *pool) oldestLocked() *conn {
 	var oldest *conn
 	for _, list := range p.idle {
@@ -239,6 +294,12 @@ func (p *pool) closeIdle() {
 		p.remove(c)
 	}
 	p.dialer.hop1.closeIdle()
+}
+
+func (p *pool) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
 }
 
 func (p *pool) close() error {

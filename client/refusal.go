@@ -96,8 +96,11 @@ func statusError(resp *hop.Response, authority string) error {
 		text += ": " + printable(last.Details)
 	}
 	cause := errors.New(text)
-	if last.Error == fields.ErrorTLSCertificate {
+	switch {
+	case last.Error == fields.ErrorTLSCertificate:
 		return &TrustError{Party: PartyOrigin, Err: fmt.Errorf("%s, says the proxy: %w", authority, cause)}
+	case resp.Status == http.StatusProxyAuthRequired:
+		return &TrustError{Party: PartyClient, Err: cause}
 	}
 	return &UnreachableError{Party: blame(last.Error, resp.Status), Status: resp.Status, ProxyError: last.Error, Err: cause}
 }

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strconv"
 	"sync"
 	"time"
 
 	"vitrine/frames"
+	"vitrine/internal/fields"
 	"vitrine/internal/hop"
 	"vitrine/internal/hop/h2"
 	"vitrine/internal/pki"
@@ -140,6 +140,12 @@ func (h *sessions) closeIdle() {
 	}
 }
 
+func (h *sessions) isClosed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
+
 func (h *sessions) close() {
 	h.mu.Lock()
 	h.closed = true
@@ -164,21 +170,21 @@ func (d *Dialer) proxyAddress() (host string, port int, err error) {
 		return "", 0, errors.New("client: no proxy is configured, and level direct is not the only one accepted")
 	}
 	u, err := url.Parse(d.Proxy)
+	if err != nil { // which may quote a password
+		return "", 0, errors.New("client: proxy: not a URL; want https://host[:port]")
+	}
+	if u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Opaque != "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
+		return "", 0, errors.New("client: proxy: want https://host[:port] and nothing else")
+	}
+	// Consent is tied to the name, which must therefore have one spelling.
+	authority, err := canonical(u.Hostname(), u.Port())
+	if err == nil {
+		host, port, err = fields.ParseAuthority(authority)
+	}
 	if err != nil {
 		return "", 0, fmt.Errorf("client: proxy: %w", err)
 	}
-	if u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Opaque != "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
-		return "", 0, fmt.Errorf("client: proxy %q: want https://host[:port]", u.Redacted())
-	}
-	port = 443
-	if p := u.Port(); p != "" {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return "", 0, fmt.Errorf("client: proxy %q: bad port", d.Proxy)
-		}
-		port = int(n)
-	}
-	return u.Hostname(), port, nil
+	return host, port, nil
 }
 
 // newSession dials the proxy, verifies it, and waits for its SETTINGS.
@@ -201,7 +207,8 @@ func (d *Dialer) newSession(ctx context.Context) (*session, func() error) {
 		return nil, unreachable(rootCause(err))
 	}
 	s := &session{name: host}
-	conn := tls.Client(hop.NewBatchConn(raw), d.hopConfig(s))
+	var me identity
+	conn := tls.Client(hop.NewBatchConn(raw), d.hopConfig(s, &me))
 	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.hop())
 	err = conn.HandshakeContext(tctx)
 	cancel()
@@ -214,6 +221,9 @@ func (d *Dialer) newSession(ctx context.Context) (*session, func() error) {
 			return nil, untrusted(profile.err)
 		case errors.As(err, &bad):
 			return nil, untrusted(bad.Err)
+		}
+		if fail := me.refused(err, false); fail != nil {
+			return nil, fail
 		}
 		return nil, unreachable(fmt.Errorf("TLS handshake with %s: %w", host, err))
 	}
@@ -228,10 +238,14 @@ func (d *Dialer) newSession(ctx context.Context) (*session, func() error) {
 	tctx, cancel = context.WithTimeout(ctx, d.Timeouts.settings())
 	defer cancel()
 	if err := s.Ready(tctx); err != nil {
+		ended := s.Err() != nil
 		s.Close(hop.NoError, "")
 		<-s.Done()
 		if errors.Is(err, frames.ErrHopBinding) {
 			return nil, unbound(host)
+		}
+		if fail := me.refused(err, ended); fail != nil {
+			return nil, fail
 		}
 		return nil, unreachable(fmt.Errorf("no SETTINGS from %s: %w", host, err))
 	}
@@ -271,8 +285,9 @@ type profileError struct{ err error }
 func (e *profileError) Error() string { return e.err.Error() }
 func (e *profileError) Unwrap() error { return e.err }
 
-// hopConfig is the TLS of hop 1. What VerifyConnection finds goes into s.
-func (d *Dialer) hopConfig(s *session) *tls.Config {
+// hopConfig is the TLS of hop 1. What VerifyConnection finds goes into s, and what the proxy wants to know
+// of us into me.
+func (d *Dialer) hopConfig(s *session, me *identity) *tls.Config {
 	cfg := &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		ServerName:   s.name,
@@ -291,8 +306,13 @@ func (d *Dialer) hopConfig(s *session) *tls.Config {
 			return nil
 		},
 	}
-	if d.ClientCertificate != nil {
-		cfg.Certificates = []tls.Certificate{*d.ClientCertificate}
+	cfg.GetClientCertificate = func(req *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		me.asked = true
+		if d.ClientCertificate == nil || req.SupportsCertificate(d.ClientCertificate) != nil {
+			return new(tls.Certificate), nil
+		}
+		me.shown = true
+		return d.ClientCertificate, nil
 	}
 	return cfg
 }

@@ -87,7 +87,7 @@ func (t *Transport) start() *pool {
 		t.pool.base = &http.Transport{
 			// Only NewClientConn is used, which has no pool and repeats nothing.
 			DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return ctx.Value(tunnelKey{}).(*Tunnel), nil
+				return ctx.Value(turnsKey{}).(*turns), nil
 			},
 			DisableCompression:     true, // what is inspected is what arrives
 			ExpectContinueTimeout:  time.Second,

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"vitrine/frames"
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
+	"vitrine/internal/hop/raw/pipe"
 	"vitrine/internal/pki"
 )
 
@@ -418,7 +420,7 @@ func TestRefusalsOfTheProxy(t *testing.T) {
 		{400, fields.ErrorHTTPRequest, PartyProxy, false},
 		{502, fields.ErrorProxyLoopDetected, PartyProxy, false},
 		{500, fields.ErrorProxyInternal, PartyProxy, false},
-		{407, "", PartyProxy, false},
+		{407, "", PartyClient, true},
 		{501, "", PartyProxy, false},
 		{502, "", PartyOrigin, false},
 		{302, "", PartyProxy, false},
@@ -450,33 +452,122 @@ func TestProxyTextIsPrintable(t *testing.T) {
 }
 
 func TestClientCertificateForTheProxy(t *testing.T) {
+	authority := func(name string) *pki.Authority {
+		a, err := pki.NewAuthority(name, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	users, others, namesake := authority("users"), authority("others"), authority("users")
+	cert := func(a *pki.Authority) *tls.Certificate {
+		c, err := a.Client("alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &c
+	}
 	w := newWorld(t)
-	users, err := pki.NewAuthority("users", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.clientCAs = users.Pool().CertPool
-	_, _, err = tryGet(t, w.transport(nil), "https://origin.example/")
-	var u *UnreachableError
-	if !errors.As(err, &u) || u.Party != PartyProxy {
-		t.Errorf("%v, want the proxy unreachable", err)
+	for _, tt := range []struct {
+		name string
+		cert *tls.Certificate
+		want string
+	}{
+		{"none", nil, "wants a client certificate"},
+		{"of an authority that the proxy did not ask for", cert(others), "wants a client certificate"},
+		{"that does not verify", cert(namesake), "does not take the certificate"},
+	} {
+		_, _, err := tryGet(t, w.transport(func(tr *Transport) { tr.ClientCertificate = tt.cert }), "https://origin.example/")
+		wantTrust(t, err, PartyClient)
+		if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "proxy is not trusted") {
+			t.Errorf("%s: %q", tt.name, err)
+		}
 	}
-	cert, err := users.Client("alice")
-	if err != nil {
-		t.Fatal(err)
+	get(t, w.transport(func(tr *Transport) { tr.ClientCertificate = cert(users) }), "https://origin.example/")
+}
+
+// The alert is lost when we write into a connection that the proxy has closed.
+func TestAProxyThatHangsUpWhereACertificateIsMissing(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		w := newWorld(t)
+		w.dial = func(context.Context) (net.Conn, error) {
+			c, s := pipe.New()
+			w.wg.Go(func() {
+				cfg := &tls.Config{Certificates: []tls.Certificate{w.proxy}, NextProtos: []string{"h2"}}
+				if asked {
+					cfg.ClientAuth = tls.RequestClientCert
+				}
+				tls.Server(s, cfg).HandshakeContext(context.Background())
+				s.Close()
+			})
+			return c, nil
+		}
+		_, _, err := tryGet(t, w.transport(nil), "https://origin.example/")
+		if asked {
+			wantTrust(t, err, PartyClient)
+			continue
+		}
+		var u *UnreachableError
+		if !errors.As(err, &u) || u.Party != PartyProxy {
+			t.Errorf("%v, want the proxy unreachable", err)
+		}
 	}
-	get(t, w.transport(func(tr *Transport) { tr.ClientCertificate = &cert }), "https://origin.example/")
 }
 
 func TestProxyURLs(t *testing.T) {
-	for _, u := range []string{"", "http://proxy.example:8443", "proxy.example:8443", "https://", "https://proxy.example/path", "https://user@proxy.example", "https://proxy.example:0", "https://proxy.example?x", "https://proxy.example:99999"} {
+	for _, u := range []string{
+		"", "http://proxy.example:8443", "proxy.example:8443", "https://", "https://proxy.example/path", "https://user@proxy.example",
+		"https://proxy.example:0", "https://proxy.example?x", "https://proxy.example:99999", "https://proxy.example.:8443", "https://127.1:8443",
+		"https://alice:s3cret@proxy.example", "https://alice:s3cret@proxy.example:x", "https://alice:s3cret/x@proxy.example", "https://alice:s3cret%zz@proxy.example",
+		"https://proxy.example:s3cret@evil", "https://proxy.example/?token=s3cret",
+	} {
 		d := &Dialer{Proxy: u, ProxyRoots: x509.NewCertPool(), Consent: ConsentOnce, NetDial: refuseDial(t)}
 		if _, err := d.DialTunnel(t.Context(), "origin.example:443"); err == nil {
 			t.Errorf("proxy %q is accepted", u)
 		} else if ReportOfError(err) == nil {
 			t.Errorf("proxy %q: no report in %v", u, err)
+		} else if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("proxy %q: a password in %q", u, err)
 		}
 		d.Close()
+	}
+}
+
+// Consent is tied to the proxy's name, which has one spelling.
+func TestProxyNameHasOneSpelling(t *testing.T) {
+	for _, tt := range []struct{ url, name string }{
+		{"https://PROXY.example:8443", proxyName},
+		{"https://proxy.example:08443/", proxyName},
+		{"https://bücher.example:8443", "xn--bcher-kva.example"},
+		{"https://[2001:DB8:0::1]:8443", "2001:db8::1"},
+	} {
+		w := newWorld(t)
+		w.cert = func(w *world) tls.Certificate {
+			c, err := w.proxies.Proxy(tt.name)
+			if err != nil {
+				t.Error(err)
+			}
+			return c
+		}
+		asked := ""
+		d := w.dialer()
+		d.Proxy = tt.url
+		d.NetDial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if want := net.JoinHostPort(tt.name, "8443"); addr != want {
+				t.Errorf("dialled %s, want %s", addr, want)
+			}
+			return w.netDial(ctx, network, proxyName+":8443")
+		}
+		d.Consent = func(_ context.Context, req *ConsentRequest) error {
+			asked = req.ProxyName
+			return errors.New("that is all I wanted to know")
+		}
+		_, err := d.DialTunnel(t.Context(), "origin.example:443")
+		wantTrust(t, err, PartyConsent)
+		if asked != tt.name {
+			t.Errorf("%s: asked about %q, want %q", tt.url, asked, tt.name)
+		}
 	}
 }
 

@@ -51,6 +51,7 @@ type world struct {
 	stock     bool                                         // the origin is an ordinary TLS server
 	tokens    []string                                     // what the proxy offers a stock origin
 	modes     []fields.Mode                                // what a 470 lists
+	limits    hop.Limits                                   // of its end of hop 1
 
 	mu      sync.Mutex
 	tunnels []*fakeTunnel
@@ -160,7 +161,7 @@ func (w *world) serveHop1(raw net.Conn) {
 		w.serve(conn)
 		return
 	}
-	s, err := h2.Server(conn, nil)
+	s, err := h2.Server(conn, &h2.Config{Limits: w.limits})
 	if err != nil {
 		raw.Close()
 		return
