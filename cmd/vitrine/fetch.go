@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -223,6 +224,9 @@ func (f *fetcher) newTransport(c *cli.Context) (*client.Transport, error) {
 	if !direct {
 		if err := need(c, "proxy", "proxy-roots"); err != nil {
 			return nil, err
+		}
+		if u, err := url.Parse(t.Proxy); err != nil || u.Scheme != "https" || u.Hostname() == "" {
+			return nil, usagef("--proxy: %q is not https://HOST or https://HOST:PORT", t.Proxy)
 		}
 	}
 	switch consent := c.String("consent"); consent {
