@@ -398,6 +398,30 @@ func TestSealedTunnelCutAtARecordIsAnIntegrityError(t *testing.T) {
 	}
 }
 
+// Who can end a TCP connection can cut at a record, without a proxy too.
+func TestDirectBodyCutAtARecordIsAnIntegrityError(t *testing.T) {
+	for _, polite := range []bool{true, false} {
+		w := newWorld(t)
+		w.handler = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			conn, buf, err := rw.(http.Hijacker).Hijack()
+			if err != nil {
+				return
+			}
+			buf.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\npart")
+			buf.Flush()
+			if !polite {
+				conn.(*closeConn).Conn.(*tls.Conn).NetConn().Close()
+			}
+			conn.Close()
+		})
+		_, body, err := tryGet(t, w.transport(func(tr *Transport) { tr.Levels = []Level{Direct} }), "https://origin.example/")
+		var integrity *IntegrityError
+		if polite && (err != nil || string(body) != "part") || !polite && !errors.As(err, &integrity) {
+			t.Errorf("close_notify %v: %q, %v", polite, body, err)
+		}
+	}
+}
+
 // spec: CLI-15
 func TestResetWithoutKillIsAnIntegrityError(t *testing.T) {
 	w := newWorld(t)

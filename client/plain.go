@@ -41,15 +41,15 @@ func (d *Dialer) direct(ctx context.Context, a *attempt) (*Tunnel, error) {
 		return nil, err
 	}
 	t := &Tunnel{level: Direct, authority: a.authority, wire: &wire{Conn: raw}}
-	if err := d.plainTLS(ctx, a, t, t.wire); err != nil {
+	if err := d.plainTLS(ctx, a, t, &noEOF{t.wire}); err != nil {
 		raw.Close()
 		return nil, err
 	}
 	return t.opened(d, a), nil
 }
 
-// noEOF makes an end below TLS an error. crypto/tls takes one for a close_notify, which would let a
-// proxy cut a response that ends with its connection.
+// noEOF makes an end below TLS an error. crypto/tls takes one for a close_notify, which would let whoever
+// carries the bytes cut a response that ends with its connection.
 type noEOF struct{ *wire }
 
 func (c *noEOF) Read(p []byte) (int, error) {

@@ -193,11 +193,13 @@ func (t *Tunnel) typed(err error) error {
 	if killed := t.killed(err); killed != nil {
 		return killed
 	}
-	if t.level == Direct {
-		var op *net.OpError
-		if errors.As(err, &op) && op.Op == "local error" { // crypto/tls: we sent an alert, for what they sent is bad
-			return &IntegrityError{What: "the origin's records do not hold", Err: err}
-		}
+	var op *net.OpError
+	switch {
+	case errors.As(err, &op) && op.Op == "local error": // crypto/tls: we sent an alert, for what they sent is bad
+		return &IntegrityError{What: "the origin's records do not hold", Err: err}
+	case t.level == Direct && errors.Is(err, itls.ErrTruncated):
+		return &IntegrityError{What: "the connection ended without the origin's close_notify", Err: err}
+	case t.level == Direct:
 		return &UnreachableError{Party: PartyOrigin, Err: err}
 	}
 	var record *itls.RecordError
