@@ -225,8 +225,9 @@ func (f *fetcher) newTransport(c *cli.Context) (*client.Transport, error) {
 		if err := need(c, "proxy", "proxy-roots"); err != nil {
 			return nil, err
 		}
-		if u, err := url.Parse(t.Proxy); err != nil || u.Scheme != "https" || u.Hostname() == "" {
-			return nil, usagef("--proxy: %q is not https://HOST or https://HOST:PORT", t.Proxy)
+		// What was given is not repeated: it may hold a password.
+		if u, err := url.Parse(t.Proxy); err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+			return nil, usagef("--proxy must be https://HOST or https://HOST:PORT, and nothing else")
 		}
 	}
 	switch consent := c.String("consent"); consent {
