@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,7 +44,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 	}
 	a.rep.EvidenceBytes = resp.Evidence
 	check := func() (*evidence.Result, error) {
-		return verifyEvidence(a.rep, resp.Evidence, &evidence.Verifier{
+		return a.verifyEvidence(resp.Evidence, &evidence.Verifier{
 			Request: request, Sent: sent, Authority: a.authority, Proxies: offer.Proxies, Roots: d.Roots, Time: d.now,
 		})
 	}
@@ -87,7 +88,7 @@ func (d *Dialer) connect(ctx context.Context, s *session, t *Tunnel, req *hop.Re
 }
 
 // verifyEvidence verifies what the proxy showed about the origin and writes it into the report.
-func verifyEvidence(into *Report, raw []byte, v *evidence.Verifier) (*evidence.Result, error) {
+func (a *attempt) verifyEvidence(raw []byte, v *evidence.Verifier) (*evidence.Result, error) {
 	if len(raw) == 0 {
 		return nil, &IntegrityError{What: "the proxy showed no evidence about the origin"}
 	}
@@ -96,18 +97,36 @@ func verifyEvidence(into *Report, raw []byte, v *evidence.Verifier) (*evidence.R
 		return nil, &IntegrityError{What: "the evidence is malformed", Err: err}
 	}
 	rep := &EvidenceReport{Kind: e.Kind.String(), Authority: e.Authority, Hop: hopReport(&e.Hop)}
-	into.Evidence = rep
+	a.rep.Evidence = rep
 	result, err := v.Verify(e)
 	if err != nil {
 		return nil, evidenceError(err)
 	}
-	if err := pki.RefuseProxyAsOrigin(result.Origin); err != nil {
+	if err := a.checkOrigin(result.Chains); err != nil {
 		return nil, &TrustError{Party: PartyOrigin, Err: err}
 	}
 	// A claim is the proxy's word, however good the chain in it.
 	rep.Verified = result.Kind != evidence.Claim
 	rep.OriginSubject, rep.OriginSPKI = result.Origin.Subject.String(), spki(result.Origin)
 	return result, nil
+}
+
+var errSharedRoot = errors.New("its chain ends in the root that vouches for the proxy, which may vouch for no origin")
+
+// checkOrigin refuses what could be the proxy itself: a certificate of a proxy, and a chain of the root that
+// the proxy's ends in. x509's pools cannot be listed, so a root in both is noticed here.
+func (a *attempt) checkOrigin(chains [][]*x509.Certificate) error {
+	shared := true
+	for _, chain := range chains {
+		if err := pki.RefuseProxyAsOrigin(chain[0]); err != nil {
+			return err
+		}
+		shared = shared && a.agreed != nil && pki.SPKIHash(chain[len(chain)-1]) == *a.agreed
+	}
+	if shared {
+		return errSharedRoot
+	}
+	return nil
 }
 
 func evidenceError(err error) error {
@@ -127,7 +146,7 @@ func hopReport(h *evidence.Hop) HopReport {
 func (d *Dialer) innerTLS(ctx context.Context, a *attempt, t *Tunnel, stream hop.Stream, offer *tlsmsg.InspectionOffer, result *evidence.Result) error {
 	t.stream = hop.NewConn(stream)
 	t.wire = &wire{Conn: t.stream}
-	var proxyAsOrigin error
+	var refused error
 	conn := itls.Client(&protected{t.wire, t.stream}, &itls.Config{
 		TLS: &tls.Config{
 			RootCAs:      d.Roots,
@@ -137,8 +156,8 @@ func (d *Dialer) innerTLS(ctx context.Context, a *attempt, t *Tunnel, stream hop
 			Time:         d.Time,
 			KeyLogWriter: d.keyLogWriter(),
 			VerifyConnection: func(cs tls.ConnectionState) error {
-				proxyAsOrigin = pki.RefuseProxyAsOrigin(cs.PeerCertificates[0])
-				return proxyAsOrigin
+				refused = a.checkOrigin(cs.VerifiedChains)
+				return refused
 			},
 		},
 		Inspection:  offer,
@@ -151,8 +170,8 @@ func (d *Dialer) innerTLS(ctx context.Context, a *attempt, t *Tunnel, stream hop
 		conn.Close()
 		t.stream.Close()
 		switch {
-		case proxyAsOrigin != nil:
-			return &TrustError{Party: PartyOrigin, Err: proxyAsOrigin}
+		case refused != nil:
+			return &TrustError{Party: PartyOrigin, Err: refused}
 		case ctx.Err() != nil:
 			return step(ctx, nil)
 		case tctx.Err() != nil:

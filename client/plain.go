@@ -10,7 +10,6 @@ import (
 
 	"vitrine/internal/hop"
 	"vitrine/internal/itls"
-	"vitrine/internal/pki"
 )
 
 // blind opens a tunnel that the proxy cannot read: a plain CONNECT with ordinary TLS in it.
@@ -62,7 +61,7 @@ func (c *noEOF) Read(p []byte) (int, error) {
 
 // plainTLS runs an ordinary TLS handshake with the origin over conn.
 func (d *Dialer) plainTLS(ctx context.Context, a *attempt, t *Tunnel, conn net.Conn) error {
-	var proxyAsOrigin error
+	var refused error
 	c := tls.Client(conn, &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		RootCAs:      d.Roots,
@@ -72,8 +71,8 @@ func (d *Dialer) plainTLS(ctx context.Context, a *attempt, t *Tunnel, conn net.C
 		Time:         d.Time,
 		KeyLogWriter: d.keyLogWriter(),
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			proxyAsOrigin = pki.RefuseProxyAsOrigin(cs.PeerCertificates[0])
-			return proxyAsOrigin
+			refused = a.checkOrigin(cs.VerifiedChains)
+			return refused
 		},
 	})
 	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.inner())
@@ -88,8 +87,8 @@ func (d *Dialer) plainTLS(ctx context.Context, a *attempt, t *Tunnel, conn net.C
 	}
 	var bad *tls.CertificateVerificationError
 	switch {
-	case proxyAsOrigin != nil:
-		return &TrustError{Party: PartyOrigin, Err: proxyAsOrigin}
+	case refused != nil:
+		return &TrustError{Party: PartyOrigin, Err: refused}
 	case errors.As(err, &bad):
 		return &TrustError{Party: PartyOrigin, Err: bad.Err}
 	case ctx.Err() != nil:

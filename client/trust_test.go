@@ -117,6 +117,29 @@ func TestOriginIsVerifiedInTheInnerSession(t *testing.T) {
 	}
 }
 
+// A pool cannot be listed, so that a root in both is found where it matters: it vouches for no origin.
+func TestTheProxysRootVouchesForNoOrigin(t *testing.T) {
+	for _, level := range []Level{Intact, Blind} {
+		w := newWorld(t)
+		cert, err := w.proxies.Origin(originName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both := pki.NewPool(w.origins.Root, w.proxies.Root).CertPool
+		w.innerCert = &cert
+		_, _, err = tryGet(t, w.transport(func(tr *Transport) { tr.Levels, tr.Roots = []Level{level}, both }), "https://origin.example/")
+		wantTrust(t, err, PartyOrigin)
+		if w.took() != 0 {
+			t.Error("a request left")
+		}
+		w.innerCert = nil
+		get(t, w.transport(func(tr *Transport) { tr.Levels, tr.Roots = []Level{level}, both }), "https://origin.example/")
+		w.origin = cert
+		_, _, err = tryGet(t, w.transport(func(tr *Transport) { tr.Levels, tr.Roots = []Level{level}, both }), "https://origin.example/")
+		wantTrust(t, err, PartyOrigin)
+	}
+}
+
 func TestOriginIsVerifiedInTheEvidence(t *testing.T) {
 	w := newWorld(t)
 	other, err := pki.NewAuthority("others", time.Now())

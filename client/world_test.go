@@ -298,7 +298,7 @@ type hop2 struct {
 func (w *world) dialHop2(req *evidence.Request) (*hop2, error) {
 	a, b := pipe.New()
 	client := tls.Client(a, &tls.Config{
-		RootCAs: w.origins.Pool().CertPool, ServerName: originName, NextProtos: []string{frames.ALPNH2},
+		RootCAs: pki.NewPool(w.origins.Root, w.proxies.Root).CertPool, ServerName: originName, NextProtos: []string{frames.ALPNH2},
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{w.proxy},
 	})
 	server := tls.Server(b, &tls.Config{
