@@ -51,7 +51,7 @@ func fetchCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say on standard error what happens and who could read it"},
 			&cli.StringFlag{Name: "max-time", Usage: "give up after this many `SECONDS`"},
 			&cli.StringSliceFlag{Name: "connect-to", Usage: "dial ADDR:PORT for HOST:PORT, given as `HOST:PORT:ADDR:PORT` (repeatable): the proxy's address, or the origin's where you go direct"},
-			&cli.StringFlag{Name: "keylog", Usage: "append the TLS secrets of hop 1 and the inner session to `FILE` (NSS format)"},
+			&cli.StringFlag{Name: "keylog", Usage: "append the TLS secrets of hop 1 and the inner session to `FILE` (NSS format): whoever has it can read the one and forge the other"},
 		},
 		Action: func(c *cli.Context) error { return fetch(c, std) },
 	}
