@@ -4,9 +4,11 @@ import (
 	"crypto"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 
 	"vitrine/internal/tlsmsg"
@@ -15,6 +17,10 @@ import (
 const (
 	serverVerifyContext = "TLS 1.3, server CertificateVerify"
 	clientVerifyContext = "TLS 1.3, client CertificateVerify"
+
+	// maxRSABits is crypto/tls's limit for every certificate of a chain: to verify by an RSA key of
+	// megabits takes seconds.
+	maxRSABits = 8192
 )
 
 // appendCertificate appends Certificate to b and to the transcript. A nil cert is a client's refusal
@@ -129,6 +135,10 @@ func (c *Conn) readPeer(certificate []byte, ocsp, scts bool) error {
 	for i, e := range m.Entries {
 		raw[i] = slices.Clone(e.Cert)
 		if certs[i], err = x509.ParseCertificate(raw[i]); err != nil {
+			return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
+		}
+		if key, ok := certs[i].PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+			err := fmt.Errorf("an RSA key of %d bits, at most %d", key.N.BitLen(), maxRSABits)
 			return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
 		}
 	}
