@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -119,7 +120,7 @@ func (x *exchange) failure(c *conn, err error) error {
 	if x.pool.isClosed() {
 		return ErrClosed
 	}
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) { // net/http closes behind an end that it read
 		return &UnreachableError{Party: PartyOrigin, Err: errors.New("it closed the session without an answer")}
 	}
 	return fmt.Errorf("client: %w", err)
