@@ -3,6 +3,7 @@ package testnet
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -26,9 +27,10 @@ const (
 // bytes.
 type lab struct {
 	*Net
-	mu     sync.Mutex
-	attack [2]hostile.Mangler // on the next tunnel, by direction
-	served []service
+	question, answer string
+	mu               sync.Mutex
+	attack           [2]hostile.Mangler // on the next tunnel, by direction
+	served           []service
 }
 
 // service is what the origin made of one request.
@@ -38,14 +40,17 @@ type service struct {
 }
 
 func newLab(t *testing.T, change func(cfg *Config)) *lab {
-	l := new(lab)
+	l := &lab{question: question, answer: answer}
 	cfg := Config{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
 			l.mu.Lock()
 			l.served = append(l.served, service{string(body), err})
 			l.mu.Unlock()
-			io.WriteString(w, answer)
+			if err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			io.WriteString(w, l.answer)
 		}),
 		Client: func(_ *Net, tr *client.Transport) { tr.IdleTimeout = -1 },
 		Proxy: func(_ *Net, p *proxy.Proxy) {
@@ -95,20 +100,20 @@ func (l *lab) exchange() result {
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Minute)
 	defer cancel()
-	resp, body, err := fetch(l.Client, l.request(ctx, http.MethodPost, "/", bytes.NewReader([]byte(question))))
+	resp, body, err := fetch(l.Client, l.request(ctx, http.MethodPost, "/", bytes.NewReader([]byte(l.question))))
 	r := result{class: class(err), err: err}
 	switch {
-	case err == nil && (string(body) != answer || resp.StatusCode != http.StatusOK):
-		r.lie = "the client took " + string(body)
-	case !bytes.HasPrefix([]byte(answer), body):
-		r.lie = "the client was given " + string(body)
+	case err == nil && (string(body) != l.answer || resp.StatusCode != http.StatusOK):
+		r.lie = fmt.Sprintf("the client took %.100q", body)
+	case !bytes.HasPrefix([]byte(l.answer), body):
+		r.lie = fmt.Sprintf("the client was given %.100q", body)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	served := l.served[before:]
 	for _, s := range served {
-		if s.err == nil && s.question != question {
-			r.lie = "the origin took " + s.question
+		if s.err == nil && s.question != l.question {
+			r.lie = fmt.Sprintf("the origin took %.100q", s.question)
 		}
 	}
 	switch {

@@ -1,0 +1,149 @@
+package testnet
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"io"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"vitrine/client"
+	"vitrine/proxy"
+)
+
+// A source is n bytes that repeat only after a long while, and their hash.
+type source struct {
+	block []byte
+	left  int64
+	sum   hash.Hash
+}
+
+func newSource(n int64) *source {
+	return &source{block: pattern(1<<20 - 7), left: n, sum: sha256.New()}
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	at := int(s.left % int64(len(s.block)))
+	n := copy(p, s.block[at:])
+	n = int(min(int64(n), s.left))
+	s.left -= int64(n)
+	s.sum.Write(p[:n])
+	return n, nil
+}
+
+// bulk is the size of a large body, and heap what all three parties may hold of it together.
+func bulk() (size, heap int64) {
+	size = 1 << 30
+	if raceEnabled || testing.Short() {
+		size = 64 << 20
+	}
+	return size, 64 << 20
+}
+
+// summing is an inspector that keeps nothing but a hash.
+type summing struct{ got, sent atomic.Pointer[string] }
+
+func (s *summing) Begin(*proxy.Exchange) proxy.Inspection {
+	return &sums{s: s, request: sha256.New(), response: sha256.New()}
+}
+
+type sums struct {
+	s                 *summing
+	request, response hash.Hash
+}
+
+func (x *sums) add(h hash.Hash, p proxy.Part, into *atomic.Pointer[string]) proxy.Decision {
+	io.Copy(h, p.Body.Reader())
+	if p.End {
+		sum := hex.EncodeToString(h.Sum(nil))
+		into.Store(&sum)
+	}
+	return proxy.Decision{}
+}
+
+func (x *sums) Request(p proxy.Part) proxy.Decision  { return x.add(x.request, p, &x.s.sent) }
+func (x *sums) Response(p proxy.Part) proxy.Decision { return x.add(x.response, p, &x.s.got) }
+func (x *sums) Close(proxy.Outcome)                  {}
+
+// A body of 1 GB down, and a tenth of it up: the same hash at both ends and at the inspector, in bounded memory.
+func TestABodyOfAGigabyteInBoundedMemory(t *testing.T) {
+	size, limit := bulk()
+	var saw summing
+	up := make(chan string, 1)
+	var down *source
+	n := New(t, Config{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				h := sha256.New()
+				if _, err := io.Copy(h, r.Body); err != nil {
+					t.Error(err)
+				}
+				up <- hex.EncodeToString(h.Sum(nil))
+				return
+			}
+			down = newSource(size)
+			w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+			io.Copy(struct{ io.Writer }{w}, down)
+		}),
+		Proxy:  func(_ *Net, p *proxy.Proxy) { p.Inspectors = []proxy.Inspector{&saw} },
+		Client: func(_ *Net, tr *client.Transport) { tr.SkipDigest = true },
+	})
+	debug.FreeOSMemory()
+	var peak atomic.Int64
+	stop := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			peak.Store(max(peak.Load(), int64(m.HeapInuse)))
+			select {
+			case <-ticker.C:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	start := time.Now()
+	resp, err := n.Client.RoundTrip(n.request(n.ctx, http.MethodGet, "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.New()
+	got, err := io.CopyBuffer(h, struct{ io.Reader }{resp.Body}, make([]byte, 64<<10))
+	if err != nil || got != size {
+		t.Fatalf("%d bytes, %v", got, err)
+	}
+	resp.Body.Close()
+	took := time.Since(start)
+	sum := hex.EncodeToString(h.Sum(nil))
+	if want := hex.EncodeToString(down.sum.Sum(nil)); sum != want || *saw.got.Load() != want {
+		t.Errorf("sent %s, read %s, arrived %s", want, *saw.got.Load(), sum)
+	}
+	source := newSource(size / 10)
+	resp, _, err = fetch(n.Client, n.request(n.ctx, http.MethodPost, "/", source))
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(err)
+	}
+	if want := hex.EncodeToString(source.sum.Sum(nil)); <-up != want || *saw.sent.Load() != want {
+		t.Error("the upload is not what was sent, or not what was read")
+	}
+	close(stop)
+	<-watched
+	t.Logf("%d MB down in %v (%.0f MB/s); at most %d MB of heap in use", size>>20, took.Round(time.Millisecond), float64(size)/took.Seconds()/1e6, peak.Load()>>20)
+	if peak.Load() > limit {
+		t.Errorf("%d bytes of heap in use, at most %d", peak.Load(), limit)
+	}
+}
