@@ -53,6 +53,14 @@ type connError struct {
 
 func (e *connError) Error() string { return e.code.String() + ": " + e.reason }
 
+// A causedError is a connError with a cause that whoever uses the session may want to know.
+type causedError struct {
+	*connError
+	cause error
+}
+
+func (e *causedError) Unwrap() error { return e.connError }
+
 func protocol(format string, args ...any) error {
 	return &connError{http2.ErrCodeProtocol, fmt.Sprintf(format, args...)}
 }

@@ -140,7 +140,11 @@ func (s *session) lingerForPeer() {
 func (s *session) failWith(err error) {
 	var ce *connError
 	if errors.As(err, &ce) {
-		s.fail(&hop.SessionError{Code: hop.ErrorCode(ce.code), Reason: ce.reason})
+		end := &hop.SessionError{Code: hop.ErrorCode(ce.code), Reason: ce.reason}
+		if caused := (*causedError)(nil); errors.As(err, &caused) {
+			end.Err = caused.cause
+		}
+		s.fail(end)
 		return
 	}
 	s.mu.Lock()

@@ -148,7 +148,7 @@ func (s *session) checkBinding(ours *frames.PeerSettings, next *hop.Settings) er
 		return nil
 	}
 	if err := ours.Check(s.binding.peers); err != nil {
-		return protocol("%v", err)
+		return &causedError{&connError{http2.ErrCodeProtocol, "SETTINGS do not hold"}, err}
 	}
 	next.Bound = ours.Bound(s.binding.peers)
 	evidence, late := ours.Evidence, ours.Evidence && ours.Late
