@@ -69,26 +69,26 @@ func badOrigins(n *Net) map[string]tls.Certificate {
 // P1 with an honest proxy: it refuses the origin, and says so.
 func TestP1ABadOriginBehindAnHonestProxy(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var cert tls.Certificate
-		served := 0
+		var cert atomic.Pointer[tls.Certificate]
+		var served atomic.Int32
 		n := New(t, Config{
 			Origin: func(_ *Net, srv *http.Server, _ *origin.Config) {
 				srv.TLSConfig.Certificates = nil
-				srv.TLSConfig.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }
+				srv.TLSConfig.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Load(), nil }
 			},
-			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served++ }),
+			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) }),
 		})
 		for name, bad := range badOrigins(n) {
-			cert = bad
+			cert.Store(&bad)
 			_, _, err := n.get("/")
 			if e := wantError[*client.TrustError](t, err); e.Party != client.PartyOrigin {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if served != 0 {
+		if served.Load() != 0 {
 			t.Error("a request reached a bad origin")
 		}
-		cert = n.OriginCert
+		cert.Store(&n.OriginCert)
 		n.mustGet("/", "")
 	})
 }
@@ -96,22 +96,22 @@ func TestP1ABadOriginBehindAnHonestProxy(t *testing.T) {
 // P1 with a proxy that does not care and shows all that the bad origin signs: the client refuses.
 func TestP1ABadOriginBehindALyingProxy(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var cert tls.Certificate
-		served := 0
+		var cert atomic.Pointer[tls.Certificate]
+		var served atomic.Int32
 		var n *Net
 		n = New(t, Config{
 			Origin: func(_ *Net, srv *http.Server, _ *origin.Config) {
 				srv.TLSConfig.Certificates = nil
-				srv.TLSConfig.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }
+				srv.TLSConfig.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Load(), nil }
 			},
-			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served++ }),
+			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) }),
 			Dial: func(ctx context.Context, target *proxy.Target) (*proxy.Upstream, error) {
 				return n.dialHop2(ctx, target, OriginHost)
 			},
 		})
 		classes := make(map[string]int)
 		for name, bad := range badOrigins(n) {
-			cert = bad
+			cert.Store(&bad)
 			_, _, err := n.get("/")
 			c := class(err)
 			// An origin that is honest about what it has not got a certificate for refuses the tunnel itself.
@@ -120,13 +120,13 @@ func TestP1ABadOriginBehindALyingProxy(t *testing.T) {
 			}
 			classes[c]++
 		}
-		if served != 0 {
+		if served.Load() != 0 {
 			t.Error("a request reached a bad origin")
 		}
 		if classes["trust:origin"] < 5 {
 			t.Errorf("%v", classes)
 		}
-		cert = n.OriginCert
+		cert.Store(&n.OriginCert)
 		n.mustGet("/", "")
 	})
 }
@@ -180,9 +180,9 @@ func TestP7AProxyCannotStandInForAnOrigin(t *testing.T) {
 			},
 			Hop1: answers(func(_ *hop.Request, resp *hop.Response) { resp.Evidence = proof }),
 		})
-		var cert tls.Certificate
+		var cert atomic.Pointer[tls.Certificate]
 		var asked atomic.Int32
-		n.serveImpostor("impostor.example", func() tls.Certificate { return cert }, &asked)
+		n.serveImpostor("impostor.example", func() tls.Certificate { return *cert.Load() }, &asked)
 		certs := badOrigins(n)
 		certs["the proxy's own"] = n.ProxyCert
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -191,7 +191,7 @@ func TestP7AProxyCannotStandInForAnOrigin(t *testing.T) {
 		}
 		certs["the origin's, without its key"] = tls.Certificate{Certificate: n.OriginCert.Certificate, PrivateKey: key, Leaf: n.OriginCert.Leaf}
 		for name, bad := range certs {
-			cert = bad
+			cert.Store(&bad)
 			_, _, err := n.get("/")
 			if c := class(err); c != "trust:origin" && c != "integrity" {
 				t.Errorf("%s: %s: %v", name, c, err)
@@ -205,7 +205,7 @@ func TestP7AProxyCannotStandInForAnOrigin(t *testing.T) {
 		}
 		// With the origin's key it works, so the failures above are for want of it; what a stolen origin's key
 		// cannot do is speak for the origin's hop.
-		cert = n.OriginCert
+		cert.Store(&n.OriginCert)
 		if rep := n.mustGet("/", "impostor"); rep.Inner.Confirmed {
 			t.Error("confirmed by an impostor")
 		}
