@@ -123,6 +123,9 @@ func (x *exchange) failure(c *conn, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) { // net/http closes behind an end that it read
 		return &UnreachableError{Party: PartyOrigin, Err: errors.New("it closed the session without an answer")}
 	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && x.t.ResponseTimeout > 0 {
+		return &UnreachableError{Party: PartyOrigin, Err: err}
+	}
 	return fmt.Errorf("client: %w", err)
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vitrine/internal/hop"
@@ -441,6 +442,18 @@ func TestBodyClosedEarlyCompletesTheReport(t *testing.T) {
 	}
 }
 
+func TestResponseTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		_, _, err := tryGet(t, w.transport(func(tr *Transport) { tr.ResponseTimeout = time.Minute }), "https://origin.example/")
+		var u *UnreachableError
+		if !errors.As(err, &u) || u.Party != PartyOrigin {
+			t.Errorf("%v, want the origin unreachable", err)
+		}
+	})
+}
+
 func TestIdleTunnels(t *testing.T) {
 	t.Run("closed on demand, with hop 1", func(t *testing.T) {
 		w := newWorld(t)
@@ -484,8 +497,8 @@ func TestCloseEndsExchangesAndRefusesNewOnes(t *testing.T) {
 	}()
 	<-w.requests
 	tr.Close()
-	if err := <-failed; err == nil {
-		t.Error("the exchange outlived Close")
+	if err := <-failed; !errors.Is(err, ErrClosed) {
+		t.Errorf("the exchange under way: %v, want ErrClosed", err)
 	}
 	if _, _, err := tryGet(t, tr, "https://origin.example/"); !errors.Is(err, ErrClosed) {
 		t.Errorf("%v, want ErrClosed", err)
