@@ -38,7 +38,7 @@ type Dialer struct {
 	Consent Consent
 	// ConnectTo sends TCP connections elsewhere, as curl's --connect-to: those to the proxy and, at
 	// direct, to origins. Default: no rules.
-	ConnectTo connectto.Rules
+	ConnectTo ConnectTo
 	// NetDial opens TCP connections. Default: a net.Dialer.
 	NetDial func(ctx context.Context, network, address string) (net.Conn, error)
 	// KeyLog receives the secrets of all TLS sessions, for debugging only: whoever reads it can forge.
@@ -50,7 +50,7 @@ type Dialer struct {
 	// frames before them. Default: before.
 	LateEvidence bool
 	// Limits bound what the proxy can make hop 1 hold.
-	Limits hop.Limits
+	Limits Limits
 	// Time is the clock for certificates and evidence. Default: time.Now.
 	Time func() time.Time
 
@@ -58,6 +58,26 @@ type Dialer struct {
 	hop1        sessions
 	worked      memory
 	keyLog      keyLog
+}
+
+// Limits bound what a peer can make one connection hold. Every zero field means its default.
+type Limits = hop.Limits
+
+// ConnectTo is a list of rules, of which the first that fits counts. [ParseConnectTo] reads them.
+type ConnectTo = connectto.Rules
+
+// ParseConnectTo reads rules in curl's form, HOST1:PORT1:HOST2:PORT2: what was for HOST1 and PORT1 (empty: for
+// any) is dialled at HOST2 and PORT2 (empty: the same). IPv6 addresses are in brackets.
+func ParseConnectTo(rules ...string) (ConnectTo, error) {
+	var list ConnectTo
+	for _, s := range rules {
+		r, err := connectto.Parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+		list = append(list, r)
+	}
+	return list, nil
 }
 
 // Timeouts bound each step, so that a peer that falls silent holds nobody for long. A zero field means

@@ -12,9 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"vitrine/internal/connectto"
 	"vitrine/internal/fields"
-	"vitrine/internal/hop"
 )
 
 // A Transport is an http.RoundTripper for https URLs, over tunnels of one exchange at a time, so that a
@@ -32,12 +30,12 @@ type Transport struct {
 	Certificates      []tls.Certificate
 	Levels            []Level
 	Consent           Consent
-	ConnectTo         connectto.Rules
+	ConnectTo         ConnectTo
 	NetDial           func(ctx context.Context, network, address string) (net.Conn, error)
 	KeyLog            io.Writer
 	Timeouts          Timeouts
 	LateEvidence      bool
-	Limits            hop.Limits
+	Limits            Limits
 	Time              func() time.Time
 
 	// AllowCredentials says that the user agrees to credentials being read: without it, requests with
