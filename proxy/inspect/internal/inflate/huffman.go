@@ -93,7 +93,13 @@ func (d *Decoder) symbol(h *huffman) (sym int, more bool, err error) {
 	return 0, false, ErrCorrupt
 }
 
+// fixed makes the codes of a fixed block, unless they stand there still: such a block may be ten bits
+// long, so to build them for each would let a sender buy much work with few bytes.
 func (d *Decoder) fixed() error {
+	d.state = stSymbol
+	if d.isFixed {
+		return nil
+	}
 	var lens [288]uint8
 	for i := range lens {
 		switch {
@@ -114,7 +120,7 @@ func (d *Decoder) fixed() error {
 	if !d.lit.build(lens[:], false) || !d.dist.build(dist[:], false) {
 		return ErrCorrupt
 	}
-	d.state = stSymbol
+	d.isFixed = true
 	return nil
 }
 
@@ -142,6 +148,7 @@ func (d *Decoder) tables() (more bool, err error) {
 			return false, nil
 		}
 		// The lengths' own code stands where the literals' will.
+		d.isFixed = false
 		if !d.lit.build(d.lens[:19], false) {
 			return false, ErrCorrupt
 		}

@@ -87,7 +87,8 @@ type Decoder struct {
 	nlens, have  int
 	lens         [maxLit + maxDist]uint8
 	lit, dist    huffman
-	length       int // of the match
+	isFixed      bool // lit and dist are those of fixed blocks
+	length       int  // of the match
 	distSym      int
 	window       [windowSize]byte
 	pos, flushed int

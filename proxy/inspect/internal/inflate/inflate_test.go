@@ -5,8 +5,10 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/adler32"
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
@@ -332,4 +334,100 @@ func BenchmarkDecoder(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// An empty fixed block is ten bits: a record of them must not cost a table each.
+func TestFixedBlocksAreCheap(t *testing.T) {
+	d := New(Zlib, func([]byte) error { return nil })
+	// Four blocks, not final, of type 1, with nothing but the end of the block.
+	four := []byte{0x02, 0x08, 0x20, 0x80, 0x00}
+	if err := d.Write(append([]byte{0x78, 0x9c}, four...)); err != nil {
+		t.Fatal(err)
+	}
+	const mark = 77
+	d.lit.count[0] = mark // what builds a table resets it
+	for range 1000 {
+		if err := d.Write(four); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d.lit.count[0] != mark {
+		t.Fatal("the codes of fixed blocks were built again")
+	}
+}
+
+// Kinds of blocks in any order, each with its own codes.
+func TestBlocksOfEveryKindInTurn(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 200 {
+		var p []byte
+		packed := bytes.Buffer{}
+		w, err := flate.NewWriter(&packed, flate.DefaultCompression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 8 {
+			var piece []byte
+			switch r.IntN(3) {
+			case 0: // too short for its own codes
+				piece = []byte("abcab"[:1+r.IntN(5)])
+			case 1:
+				piece = bytes.Repeat([]byte{byte('a' + r.IntN(20)), byte('a' + r.IntN(20)), byte(r.IntN(256))}, 500)
+				for i := range piece {
+					piece[i] ^= byte(r.ExpFloat64())
+				}
+			case 2:
+				piece = make([]byte, 300)
+				for i := range piece {
+					piece[i] = byte(r.Uint32())
+				}
+			}
+			p = append(p, piece...)
+			if _, err := w.Write(piece); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		in := append([]byte{0x78, 0x9c}, packed.Bytes()...)
+		in = binary.BigEndian.AppendUint32(in, adler32.Checksum(p))
+		out, d, err := decode(Zlib, in, func(left int) int { return 1 + r.IntN(left) })
+		if err != nil || !d.Complete() || !bytes.Equal(out, p) {
+			t.Fatalf("%d of %d bytes, complete %v, err %v", len(out), len(p), d.Complete(), err)
+		}
+	}
+}
+
+// FuzzBlocks: the blocks alone, which no checksum guards: where a Decoder sees them end, the standard
+// library does, behind the same bytes.
+func FuzzBlocks(f *testing.F) {
+	for _, p := range samples() {
+		p = p[:min(len(p), 600)]
+		for _, level := range []int{flate.NoCompression, flate.HuffmanOnly, flate.BestSpeed, flate.BestCompression} {
+			packed := pack(f, Zlib, level, 200, p)
+			f.Add(packed[2 : len(packed)-4])
+		}
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		ours, d, err := decode(Zlib, append([]byte{0x78, 0x9c}, in...), whole)
+		ended := d.state == stSum || d.state == stDone || err == ErrTrailing
+		source := bytes.NewReader(in)
+		theirs, theirErr := io.ReadAll(io.LimitReader(flate.NewReader(source), 1<<22))
+		if len(theirs) == 1<<22 {
+			return
+		}
+		if ended && (theirErr != nil || !bytes.Equal(ours, theirs)) {
+			t.Fatalf("the standard library reads %d bytes, %v; we %d", len(theirs), theirErr, len(ours))
+		}
+		if !ended && err == nil && theirErr == nil {
+			t.Fatal("the standard library sees the end, we do not")
+		}
+		if err == nil && !bytes.HasPrefix(ours, theirs) {
+			t.Fatalf("the standard library reads more: %d bytes, we %d", len(theirs), len(ours))
+		}
+	})
 }
