@@ -69,6 +69,12 @@ func (a *answer) response(r *running, version, target string) *hop.Response {
 	return &hop.Response{Status: a.status, Header: h, Evidence: a.evidence, Body: []byte(body + "\n")}
 }
 
+// refuse makes the answer to a request that HTTP/1.1's carrier could not read.
+func (r *running) refuse(status int, reason string) *hop.Response {
+	a := &answer{status: status, reason: fields.ErrorHTTPRequest, details: reason}
+	return a.response(r, "1.1", "")
+}
+
 func badRequest(details string, cause error) *answer {
 	return &answer{status: http.StatusBadRequest, reason: fields.ErrorHTTPRequest, details: details, cause: cause}
 }

@@ -136,6 +136,10 @@ func (s *session) open(ctx context.Context, t *Target, up *Upstream, header http
 	case errors.Is(err, errNothingProven) && !t.Fresh:
 		up.retire(true)
 	default:
+		if wrong := (*evidence.Error)(nil); errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil || errors.As(err, &wrong) {
+			// The next CONNECT shall not have to find out again that nobody is there, or somebody else.
+			up.retire(false)
+		}
 		up.Close()
 		return nil, err
 	}

@@ -395,13 +395,20 @@ func TestAnAuthenticatorThatDoesNotHoldIsNotPassedOn(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()
 	origin.bad.Store(true)
-	c := st.connect(st.client(nil), authority)
+	s := st.client(nil)
+	c := st.connect(s, authority)
 	c.says(502, "tls_protocol_error")
 	if len(c.resp.Evidence) != 0 {
 		t.Error("passed on")
 	}
 	if _, err := newTap(origin.next(t).Stream).end(); err == io.EOF {
 		t.Error("the origin's tunnel looks ended")
+	}
+	// Whoever answers on that connection is not asked again.
+	origin.bad.Store(false)
+	st.connect(s, authority).says(200, "")
+	if n := st.dials(); n != 2 {
+		t.Errorf("%d connections", n)
 	}
 }
 

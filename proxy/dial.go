@@ -36,11 +36,11 @@ func (p *Proxy) Dial(ctx context.Context, t *Target) (*Upstream, error) {
 }
 
 func (p *Proxy) dialBlind(ctx context.Context, r *running, t *Target) (*Upstream, error) {
-	done, err := r.pool.reserve()
+	done, err := r.pool.reserve(t.Client)
 	if err != nil {
 		return nil, err
 	}
-	release, err := r.targets.acquire(ctx)
+	release, err := r.targets.acquire(ctx, t.Client)
 	if err != nil {
 		done()
 		return nil, err
@@ -56,7 +56,7 @@ func (p *Proxy) dialBlind(ctx context.Context, r *running, t *Target) (*Upstream
 
 // dialHop makes one hop-2 connection.
 func (p *Proxy) dialHop(ctx context.Context, r *running, t *Target) (*Upstream, error) {
-	release, err := r.targets.acquire(ctx)
+	release, err := r.targets.acquire(ctx, t.Client)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (p *Proxy) handshake(ctx context.Context, r *running, t *Target, host strin
 		up.shareable = true
 		up.Session, err = h2.Client(tc, &h2.Config{Limits: r.limits.Hop})
 	case frames.ALPNRaw:
-		up.Session, err = raw.Client(tc, nil)
+		up.Session, err = raw.Client(tc, &raw.Config{Limits: r.limits.Hop})
 	default:
 		tc.Close()
 		return up, nil

@@ -20,6 +20,7 @@ type dialer struct {
 	timeout   time.Duration
 	addresses int
 	slots     chan struct{}
+	turns     *turns // each client's part of slots
 	listeners func() []net.Addr
 }
 
@@ -30,6 +31,7 @@ func newDialer(policy *TargetPolicy, rules connectto.Rules, limits *Limits, list
 		timeout:   limits.Handshake,
 		addresses: limits.Addresses,
 		slots:     make(chan struct{}, limits.Dials),
+		turns:     newTurns(limits.part(limits.Dials)),
 		listeners: listeners,
 	}
 }
@@ -37,19 +39,25 @@ func newDialer(policy *TargetPolicy, rules connectto.Rules, limits *Limits, list
 // errDialsBusy is wrapped by the error of a dial that never got its turn.
 var errDialsBusy = errors.New("too many connections are being made")
 
-// acquire takes one of the slots for connections under way; release gives it back.
-func (d *dialer) acquire(ctx context.Context) (release func(), err error) {
+// acquire takes one of the slots for connections under way; release gives it back. A client whose
+// connections never finish waits for its own part of the slots, and not others for theirs.
+func (d *dialer) acquire(ctx context.Context, client string) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	select {
-	case d.slots <- struct{}{}:
-		return func() { <-d.slots }, nil
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return nil, fmt.Errorf("%w: %w", errDialsBusy, ctx.Err())
+	give, err := d.turns.take(ctx, client)
+	if err == nil {
+		select {
+		case d.slots <- struct{}{}:
+			return func() { <-d.slots; give() }, nil
+		case <-ctx.Done():
+			give()
+			err = ctx.Err()
 		}
-		return nil, ctx.Err()
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", errDialsBusy, err)
+	}
+	return nil, err
 }
 
 // dial connects to authority: a rule's address, or the first of the name's that policy allows and that

@@ -350,16 +350,25 @@ func (e *endError) Unwrap() error { return e.err }
 
 // heldBytes is the memory for copies that one tunnel has taken of what all may take.
 type heldBytes struct {
-	own *budget // this tunnel's
-	all *budget // every tunnel's
+	own     *budget // this tunnel's
+	all     *budget // every tunnel's
+	clients *quota  // what each client's tunnels may take of it; nil for no limit
+	client  string
 }
 
 func (h *heldBytes) take() bool {
 	if !h.own.take(ownBuffer) {
 		return false
 	}
+	if h.clients != nil && !h.clients.take(h.client, ownBuffer) {
+		h.own.give(ownBuffer)
+		return false
+	}
 	if !h.all.take(ownBuffer) {
 		h.own.give(ownBuffer)
+		if h.clients != nil {
+			h.clients.give(h.client, ownBuffer)
+		}
 		return false
 	}
 	return true
@@ -369,4 +378,7 @@ func (h *heldBytes) take() bool {
 func (h *heldBytes) Credit(n int) {
 	h.own.give(int64(n))
 	h.all.give(int64(n))
+	if h.clients != nil {
+		h.clients.give(h.client, int64(n))
+	}
 }

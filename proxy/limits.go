@@ -40,6 +40,11 @@ type Limits struct {
 	// HeldBytes bounds what all tunnels together may hold back beyond their flow-control windows. It
 	// stops many tunnels from doing what Policy.HeldBytes keeps one from doing. Default: 256 MiB.
 	HeldBytes int
+	// Parts says what one client can have: of Connections, Dials, Upstreams and HeldBytes one part in
+	// this many. It stops a client that takes all it can get from starving the others. A client is known
+	// by its certificate, and without one it is its hop-1 connection; handshakes count for the address
+	// that they come from, this machine's excepted. Default: 4.
+	Parts int
 	// Hop bounds the sessions of both hops.
 	Hop hop.Limits
 	// Inspect bounds the readers of each tunnel.
@@ -67,8 +72,12 @@ func (l Limits) withDefaults() Limits {
 	setTime(&l.PoolIdle, time.Minute)
 	setTime(&l.TunnelIdle, 5*time.Minute)
 	setInt(&l.HeldBytes, 256<<20)
+	setInt(&l.Parts, 4)
 	return l
 }
+
+// part is what one client can have of n.
+func (l *Limits) part(n int) int { return (n + l.Parts - 1) / l.Parts }
 
 // A budget is a number of bytes that many tunnels draw on.
 type budget struct {

@@ -29,12 +29,14 @@ type pool struct {
 	life   context.Context // ends when no origin is waited for any more
 	shared int
 	max    int
+	part   int // of max, for one client
 	idle   time.Duration
 
 	mu      sync.Mutex
 	entries map[poolKey]*poolEntry
 	slots   map[*slot]struct{} // all that have not ended
 	others  int                // dials under way, and connections of blind tunnels
+	clients map[string]int     // slots and others, of each client
 	closed  bool
 	wg      sync.WaitGroup // a goroutine for each slot
 }
@@ -73,9 +75,11 @@ func newPool(life context.Context, l *Limits) *pool {
 		life:    life,
 		shared:  l.Shared,
 		max:     l.Upstreams,
+		part:    l.part(l.Upstreams),
 		idle:    l.PoolIdle,
 		entries: make(map[poolKey]*poolEntry),
 		slots:   make(map[*slot]struct{}),
+		clients: make(map[string]int),
 	}
 }
 
@@ -121,10 +125,9 @@ func (p *pool) find(key poolKey, fresh bool) (up *Upstream, wait, own *dialing, 
 			return nil, e.dialing, nil, nil
 		}
 	}
-	if len(p.slots)+p.others >= p.max && !p.evict() {
+	if !p.enter(key.client) {
 		return nil, nil, nil, errUpstreamsFull
 	}
-	p.others++
 	if e == nil {
 		e = p.newEntry(key)
 	}
@@ -135,21 +138,41 @@ func (p *pool) find(key poolKey, fresh bool) (up *Upstream, wait, own *dialing, 
 	return nil, nil, own, nil
 }
 
+// enter counts one more connection, still to be made, as client's, if there is room for it.
+func (p *pool) enter(client string) bool {
+	if p.clients[client] >= p.part && !p.evict(func(s *slot) bool { return s.key.client == client }) {
+		return false
+	}
+	if len(p.slots)+p.others >= p.max && !p.evict(func(*slot) bool { return true }) {
+		return false
+	}
+	p.others++
+	p.clients[client]++
+	return true
+}
+
+// leave is called for each connection of client's that is no more.
+func (p *pool) leave(client string) {
+	if p.clients[client]--; p.clients[client] == 0 {
+		delete(p.clients, client)
+	}
+}
+
 // reserve counts a connection that the pool does not keep, until release is called.
-func (p *pool) reserve() (release func(), err error) {
+func (p *pool) reserve(client string) (release func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, errPoolClosed
 	}
-	if len(p.slots)+p.others >= p.max && !p.evict() {
+	if !p.enter(client) {
 		return nil, errUpstreamsFull
 	}
-	p.others++
 	return sync.OnceFunc(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.others--
+		p.leave(client)
 	}), nil
 }
 
@@ -168,10 +191,10 @@ func (p *pool) newEntry(key poolKey) *poolEntry {
 	return e
 }
 
-// evict ends a connection without tunnels and reports whether there was one.
-func (p *pool) evict() bool {
+// evict ends a connection without tunnels, one of those that may be, and reports whether there was one.
+func (p *pool) evict(may func(*slot) bool) bool {
 	for s := range p.slots {
-		if s.users == 0 {
+		if s.users == 0 && may(s) {
 			s.end()
 			return true
 		}
@@ -196,6 +219,7 @@ func (p *pool) add(ctx context.Context, key poolKey, own *dialing, up *Upstream,
 		e.dialing = nil
 	}
 	if err != nil {
+		p.leave(key.client)
 		p.forget(key, e)
 		return nil, err
 	}
@@ -204,12 +228,14 @@ func (p *pool) add(ctx context.Context, key poolKey, own *dialing, up *Upstream,
 		e.alone = time.Now().Add(aloneMemory)
 	}
 	if up.Session == nil {
+		p.leave(key.client)
 		return up, nil
 	}
 	s := &slot{pool: p, key: key, upstream: *up, leave: make(chan struct{}), timer: time.NewTimer(p.idle)}
 	s.timer.Stop()
 	s.upstream.Transcript = nil
 	if p.closed {
+		p.leave(key.client)
 		s.ended = true
 		close(s.leave)
 	} else {
@@ -303,6 +329,7 @@ func (s *slot) end() {
 	}
 	s.ended = true
 	delete(s.pool.slots, s)
+	s.pool.leave(s.key.client)
 	close(s.leave)
 	s.unlist()
 }

@@ -321,7 +321,7 @@ func TestAFailureIsSharedAndAnAbandonedDialIsNot(t *testing.T) {
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
-	p := newPoolTest(Limits{Upstreams: 2})
+	p := newPoolTest(Limits{Upstreams: 2, Parts: 1})
 	defer p.finish(t)
 	one := p.must(t, poolKey{"a:443", "alice"}, false, true)
 	first := p.last
@@ -333,11 +333,11 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if a := answerTo(err); a.status != 503 || a.reason != "connection_limit_reached" {
 		t.Errorf("answered %d %s", a.status, a.reason)
 	}
-	if _, err := p.reserve(); !errors.Is(err, errUpstreamsFull) {
+	if _, err := p.reserve("alice"); !errors.Is(err, errUpstreamsFull) {
 		t.Errorf("a blind tunnel: %v", err)
 	}
 	one.Close()
-	release, err := p.reserve() // an idle connection makes room
+	release, err := p.reserve("alice") // an idle connection makes room
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +348,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 func TestNamesOfManyOriginsDoNotFillMemory(t *testing.T) {
-	p := newPoolTest(Limits{Upstreams: 4})
+	p := newPoolTest(Limits{Upstreams: 4, Parts: 1})
 	defer p.finish(t)
 	for i := range 1000 {
 		none := func(context.Context) (*Upstream, error) { return new(Upstream), nil }

@@ -31,6 +31,9 @@ type running struct {
 	now      func() time.Time
 	pool     *pool
 	held     *budget
+	holders  *quota    // each client's part of held
+	crowd    *quota    // each client's part of connections, and each address's that shakes hands
+	noise    *throttle // of connections that became no session
 
 	connections chan struct{} // one for each hop-1 connection
 	// life ends when nothing waits for a peer any more.
@@ -106,6 +109,9 @@ func (p *Proxy) newRunning() (*running, error) {
 	}
 	r.via = pseudonym(r.name)
 	r.held = &budget{max: int64(r.limits.HeldBytes)}
+	r.holders = newQuota(r.limits.part(r.limits.HeldBytes))
+	r.crowd = newQuota(r.limits.part(r.limits.Connections))
+	r.noise = newThrottle(10, 100)
 	r.targets = newDialer(&p.Targets, p.ConnectTo, &r.limits, r.ownListeners)
 	r.pool = newPool(r.life, &r.limits)
 	return r, nil

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -89,10 +90,25 @@ func (p *Proxy) Serve(ln net.Listener) error {
 func (p *Proxy) serveConn(r *running, conn net.Conn, cfg *tls.Config) {
 	client, err := p.shake(r, conn, cfg)
 	r.removeConn(conn)
+	who := ""
+	if err == nil {
+		if leaf := client.Peer().PeerCertificate(); leaf != nil {
+			who = byCertificate(leaf)
+		}
+		if who != "" && !r.crowd.take(who, 1) {
+			client.Close(hop.EnhanceYourCalm, "too many connections")
+			<-client.Done()
+			err = errCrowd
+		}
+	}
 	if err != nil {
 		conn.Close()
-		r.log.Warn("no hop 1", "client", conn.RemoteAddr().String(), "why", oneLine(err.Error()))
+		r.noise.log(context.Background(), r.log, slog.LevelWarn, "no hop 1",
+			slog.String("client", conn.RemoteAddr().String()), slog.String("why", oneLine(err.Error())))
 		return
+	}
+	if who != "" {
+		defer r.crowd.give(who, 1)
 	}
 	err = p.ServeSession(context.Background(), client, p.Dial)
 	why := ""
@@ -102,7 +118,15 @@ func (p *Proxy) serveConn(r *running, conn net.Conn, cfg *tls.Config) {
 	r.log.Debug("hop 1 ended", "client", conn.RemoteAddr().String(), "why", why)
 }
 
+var errCrowd = errors.New("too many connections of one client")
+
 func (p *Proxy) shake(r *running, conn net.Conn, cfg *tls.Config) (hop.Session, error) {
+	if who := stranger(conn.RemoteAddr()); who != "" {
+		if !r.crowd.take(who, 1) {
+			return nil, errCrowd
+		}
+		defer r.crowd.give(who, 1)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.limits.Handshake)
 	defer cancel()
 	tc := tls.Server(hop.NewBatchConn(conn), cfg)
@@ -112,7 +136,7 @@ func (p *Proxy) shake(r *running, conn net.Conn, cfg *tls.Config) (hop.Session, 
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
 		return h2.Server(tc, &h2.Config{Limits: r.limits.Hop, Ordinary: true})
 	}
-	return h1.Server(tc, &h1.Config{Limits: r.limits.Hop})
+	return h1.Server(tc, &h1.Config{Limits: r.limits.Hop, Refuse: r.refuse})
 }
 
 // hop1Config has no session tickets: a client certificate is verified for each connection, and a new

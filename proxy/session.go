@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type session struct {
 	party   Party
 	version string // of HTTP, as via has it
 	log     *slog.Logger
+	noise   *throttle // of answers
 
 	setups chan struct{}
 	wg     sync.WaitGroup // setups and tunnels
@@ -62,6 +64,7 @@ func (p *Proxy) ServeSession(ctx context.Context, client hop.Session, dial DialF
 		run:     r,
 		hop:     client,
 		dial:    dial,
+		noise:   newThrottle(20, 200),
 		setups:  make(chan struct{}, r.limits.Setups),
 		tunnels: make(map[*tunnel]struct{}),
 	}
@@ -127,8 +130,7 @@ func (s *session) know() {
 		s.party.Addr = peer.Remote.String()
 	}
 	if leaf := peer.PeerCertificate(); leaf != nil {
-		hash := pki.LeafHash(leaf)
-		s.id = "certificate " + hex.EncodeToString(hash[:])
+		s.id = byCertificate(leaf)
 		s.party.Subject = leaf.Subject.String()
 		s.party.SPKI = pki.SPKIHash(leaf)
 	} else {
@@ -143,6 +145,12 @@ func (s *session) know() {
 	if s.party.Subject != "" {
 		s.log = s.log.With("subject", s.party.Subject)
 	}
+}
+
+// byCertificate is the id of a client that showed leaf.
+func byCertificate(leaf *x509.Certificate) string {
+	hash := pki.LeafHash(leaf)
+	return "certificate " + hex.EncodeToString(hash[:])
 }
 
 // serve answers one request.
@@ -191,7 +199,7 @@ func (s *session) reject(in hop.Incoming, a *answer) {
 	if why := a.Error(); why != "" {
 		attrs = append(attrs, slog.String("why", oneLine(why)))
 	}
-	s.log.LogAttrs(s.ctx, level, "answered", attrs...)
+	s.noise.log(s.ctx, s.log, level, "answered", attrs...)
 	if err := in.Reject(a.response(s.run, s.version, target)); err != nil {
 		s.unanswered(in, err)
 	}
@@ -295,9 +303,9 @@ func lenient(authority string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	port, err := strconv.Atoi(digits)
+	port, err := strconv.ParseUint(digits, 10, 16) // unlike Atoi it takes no sign
 	if err != nil {
 		return "", err
 	}
-	return fields.CanonicalAuthority(host, port)
+	return fields.CanonicalAuthority(host, int(port))
 }

@@ -64,7 +64,7 @@ func (p *TargetPolicy) address(addr netip.Addr, own []netip.Addr) error {
 	if why := special(addr); why != "" {
 		return &ProhibitedError{Addr: addr, Why: why}
 	}
-	if slices.Contains(own, addr) {
+	if inner, ok := nat64(addr); slices.Contains(own, addr) || ok && slices.Contains(own, inner) {
 		return &ProhibitedError{Addr: addr, Why: "one of the proxy's own"}
 	}
 	return nil
@@ -87,15 +87,23 @@ func special(addr netip.Addr) string {
 	if why := within(addr, special6()); why != "" {
 		return why
 	}
-	if nat64 := netip.MustParsePrefix("64:ff9b::/96"); nat64.Contains(addr) {
-		// Behind DNS64 every IPv4 origin looks like this, and so does every IPv4 host inside.
-		b := addr.As16()
-		return special(netip.AddrFrom4([4]byte(b[12:])))
+	if inner, ok := nat64(addr); ok {
+		return special(inner)
 	}
 	if !netip.MustParsePrefix("2000::/3").Contains(addr) {
 		return "outside of global unicast"
 	}
 	return ""
+}
+
+// nat64 is the IPv4 address in addr. Behind DNS64 every IPv4 origin looks like this, and so does every
+// IPv4 host inside.
+func nat64(addr netip.Addr) (netip.Addr, bool) {
+	if !netip.MustParsePrefix("64:ff9b::/96").Contains(addr) {
+		return netip.Addr{}, false
+	}
+	b := addr.As16()
+	return netip.AddrFrom4([4]byte(b[12:])), true
 }
 
 type block struct{ prefix, what string }

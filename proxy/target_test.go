@@ -141,6 +141,9 @@ func TestTheProxysOwnAddressesAreNotDialled(t *testing.T) {
 	if err := new(TargetPolicy).address(addr, own); err == nil {
 		t.Error("dialled its own listener")
 	}
+	if err := new(TargetPolicy).address(netip.MustParseAddr("64:ff9b::808:404"), own); err == nil {
+		t.Error("dialled its own listener through NAT64")
+	}
 	allow := &TargetPolicy{Allow: []netip.Prefix{netip.PrefixFrom(addr, 32)}}
 	if err := allow.address(addr, own); err != nil {
 		t.Errorf("refused what the operator allows: %v", err)
@@ -315,17 +318,17 @@ func TestDialsThatNeverGetTheirTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{Dials: 1}.withDefaults()
 		d := newDialer(new(TargetPolicy), nil, &limits, nil)
-		release, err := d.acquire(t.Context())
+		release, err := d.acquire(t.Context(), "alice")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.acquire(t.Context()); !errors.Is(err, errDialsBusy) {
+		if _, err := d.acquire(t.Context(), "alice"); !errors.Is(err, errDialsBusy) {
 			t.Errorf("error %v", err)
 		} else if a := answerTo(err); a.status != 503 || a.reason != "connection_limit_reached" {
 			t.Errorf("answered %d %s", a.status, a.reason)
 		}
 		release()
-		if release, err = d.acquire(t.Context()); err != nil {
+		if release, err = d.acquire(t.Context(), "alice"); err != nil {
 			t.Errorf("after a release: %v", err)
 		} else {
 			release()

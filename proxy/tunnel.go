@@ -37,7 +37,10 @@ func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
 		return nil
 	}
 	tn := &tunnel{session: s, target: t, up: o.up, started: time.Now()}
-	held := heldBytes{own: &budget{max: 2 * int64(s.run.policy.HeldBytes)}, all: s.run.held}
+	held := heldBytes{
+		own: &budget{max: 2 * int64(s.run.policy.HeldBytes)}, all: s.run.held,
+		clients: s.run.holders, client: s.id,
+	}
 	tn.join = newJoin(client, o.stream, held, func(err error) { go tn.finish(err) })
 	tn.join.reader = tn.reader()
 	if kill := s.add(tn); kill != nil {

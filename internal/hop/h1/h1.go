@@ -29,6 +29,11 @@ type Config struct {
 	// HeaderFields its size, and CloseTimeout how long a refusal waits for a client that does not read
 	// it or never stops sending. The others are those of the tunnel (package raw).
 	Limits hop.Limits
+
+	// Refuse makes the answer to a request that is malformed or too large, which Accept never returns:
+	// what every answer of a server's carries is not the carrier's to know. reason is one line of text.
+	// Default: an answer with reason as its body and no fields.
+	Refuse func(status int, reason string) *hop.Response
 }
 
 // Server makes a session of conn, whose handshake must be complete, and owns conn from then on. It
@@ -43,6 +48,7 @@ func Server(conn *tls.Conn, cfg *Config) (hop.Session, error) {
 type session struct {
 	conn    net.Conn
 	lim     hop.Limits
+	refusal func(status int, reason string) *hop.Response
 	peer    hop.Peer
 	done    chan struct{}
 	in      chan *incoming // one, when the request was read
@@ -60,8 +66,11 @@ func newSession(conn net.Conn, cfg *Config) *session {
 		cfg = new(Config)
 	}
 	s := &session{
-		conn: conn, lim: cfg.Limits.WithDefaults(), peer: raw.PeerOf(conn),
+		conn: conn, lim: cfg.Limits.WithDefaults(), refusal: cfg.Refuse, peer: raw.PeerOf(conn),
 		done: make(chan struct{}), in: make(chan *incoming, 1), refused: make(chan struct{}),
+	}
+	if s.refusal == nil {
+		s.refusal = plain
 	}
 	go s.serve()
 	return s
@@ -98,7 +107,7 @@ func (s *session) serve() {
 	s.mu.Unlock()
 	if bad != nil {
 		in.answered = true
-		in.refuse(&hop.Response{Status: bad.status, Body: []byte(bad.reason + "\n")})
+		in.refuse(s.refusal(bad.status, bad.reason))
 	} else {
 		s.in <- in
 	}
@@ -115,6 +124,10 @@ func (s *session) serve() {
 		cancel()
 	}
 	close(s.in)
+}
+
+func plain(status int, reason string) *hop.Response {
+	return &hop.Response{Status: status, Body: []byte(reason + "\n")}
 }
 
 func (s *session) Open(context.Context, *hop.Request) (*hop.Response, hop.Stream, error) {
