@@ -27,8 +27,8 @@ func ExampleTransport() {
 
 	tr := &client.Transport{
 		Proxy:      "https://glass.example",
-		ProxyRoots: town.proxyRoots,     // who may vouch for proxies
-		Roots:      town.originRoots,    // and who for origins; nil: the system's
+		ProxyRoots: town.proxyRoots,    // who may vouch for proxies
+		Roots:      town.originRoots,   // and who for origins; nil: the system's
 		Consent:    client.ConsentOnce, // the user was asked
 		ConnectTo:  town.connectTo,
 	}

@@ -3,7 +3,9 @@ package client
 import (
 	"io"
 	"log"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -167,7 +169,10 @@ func TestBodyThatWasNeverWrittenIsClosed(t *testing.T) {
 	w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 	for range 20 {
 		get(t, tr, "https://origin.example/")
-		for c := range tr.pool.all {
+		tr.pool.mu.Lock()
+		all := slices.Collect(maps.Keys(tr.pool.all))
+		tr.pool.mu.Unlock()
+		for _, c := range all {
 			c.tunnel.stream.Stream().Reset(hop.Cancel)
 		}
 		body := &closeRecorder{Reader: strings.NewReader("body")}
