@@ -90,7 +90,15 @@ func (s *session) write() {
 func (s *session) writerDone() {
 	w := &s.w
 	if w.out.err != nil {
-		s.fail(&hop.SessionError{Err: w.out.err})
+		// A peer that has closed may have said why, as a TLS server does that does not take a client's
+		// certificate. What the reader still finds is the better reason.
+		reader := time.NewTimer(s.lim.CloseTimeout)
+		select {
+		case <-s.failed:
+			reader.Stop()
+		case <-reader.C:
+			s.fail(&hop.SessionError{Err: w.out.err})
+		}
 	}
 	if w.batch != nil {
 		w.batch.SetBatching(false) // what could not be flushed was lost to the error we have
