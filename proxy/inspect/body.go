@@ -13,7 +13,8 @@ type decoder struct {
 	t      *Tunnel
 	s      *side
 	stages []*stage
-	in     int64 // bytes of the body so far
+	in     int64  // bytes of the body so far
+	coded  []byte // what is being decoded, until it was shown
 }
 
 type stage struct {
@@ -47,16 +48,17 @@ func (m *message) decode(t *Tunnel, s *side, h http.Header, status int) {
 	if m.opaque || len(formats) == 0 {
 		return
 	}
-	m.decoder = &decoder{t: t, s: s}
+	d := &decoder{t: t, s: s}
+	m.decoder = d
 	next := func(p []byte) error {
-		if err := t.show(s, Part{Body: View{p}}); err != nil {
+		if err := t.show(s, Part{Body: View{p}, Coded: d.take()}); err != nil {
 			return err
 		}
 		return nil
 	}
 	// The field lists codings in the order in which they were applied; the last one comes off first.
 	for _, f := range formats {
-		next = m.decoder.add(f, next)
+		next = d.add(f, next)
 	}
 }
 
@@ -74,9 +76,17 @@ func (d *decoder) add(f inflate.Format, next func([]byte) error) func([]byte) er
 	return st.inflate.Write
 }
 
-// write shows the inspectors what p decodes to.
+// take is what was not shown yet of the bytes that are being decoded.
+func (d *decoder) take() View {
+	v := View{d.coded}
+	d.coded = nil
+	return v
+}
+
+// write shows the inspectors what p decodes to. Where that is nothing, p itself remains to be shown.
 func (d *decoder) write(p []byte) *KillError {
 	d.in += int64(len(p))
+	d.coded = p
 	return d.failed(d.stages[len(d.stages)-1].inflate.Write(p))
 }
 
@@ -110,11 +120,17 @@ func (t *Tunnel) body(s *side, p []byte, end bool) *KillError {
 	if m.decoder == nil {
 		return t.show(s, Part{Body: View{p}, End: end, Opaque: m.opaque})
 	}
-	if err := m.decoder.write(p); err != nil || !end {
+	if err := m.decoder.write(p); err != nil {
 		return err
 	}
-	if err := m.decoder.finish(s); err != nil {
-		return err
+	if end {
+		if err := m.decoder.finish(s); err != nil {
+			return err
+		}
 	}
-	return t.show(s, Part{End: true})
+	coded := m.decoder.take()
+	if coded.Len() == 0 && !end {
+		return nil
+	}
+	return t.show(s, Part{Coded: coded, End: end})
 }

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"errors"
 	"io"
 	"time"
 
@@ -79,8 +80,12 @@ func (t *Tunnel) finish(err error) {
 	}
 	t.x = nil
 	for _, w := range x.watches {
-		w.close()
-		w.in.Close(o)
+		if kill := w.close(o); kill != nil && t.broken == nil {
+			t.broken = kill
+		}
+	}
+	if t.broken != nil && err != nil {
+		err = errors.Join(err, t.broken)
 	}
 	if t.cfg.Log != nil {
 		t.cfg.Log(Passed{

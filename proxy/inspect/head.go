@@ -78,7 +78,8 @@ func (f *framing) field(name, value []byte, request bool) (rule string) {
 		f.expect = true
 	case is(name, "trailer"):
 		for name := range bytes.SplitSeq(value, []byte(",")) {
-			if framesMessage(bytes.Trim(name, " \t")) {
+			name = bytes.Trim(name, " \t")
+			if len(name) > 0 && !isToken(name) || framesMessage(name) {
 				return RuleTrailer
 			}
 		}

@@ -20,7 +20,8 @@ type watch struct {
 }
 
 // watch asks in whether it wants the exchange.
-func (t *Tunnel) watch(in Inspector) {
+func (t *Tunnel) watch(in Inspector) (kill *KillError) {
+	defer recovered(frames.ToOrigin, &kill)
 	w := &watch{t: t, hold: [2]int64{-1, -1}}
 	x := &Exchange{
 		ID: t.x.id, Started: t.x.started, Authority: t.cfg.Authority,
@@ -29,6 +30,7 @@ func (t *Tunnel) watch(in Inspector) {
 	if w.in = in.Begin(x); w.in != nil {
 		t.x.watches = append(t.x.watches, w)
 	}
+	return nil
 }
 
 // watched says whether an Inspection still wants to see the exchange.
@@ -70,11 +72,9 @@ func (t *Tunnel) ask(s *side, w *watch, p Part) *KillError {
 	t.answer.Lock()
 	w.awaits = true
 	t.answer.Unlock()
-	var d Decision
-	if s.dir == frames.ToOrigin {
-		d = w.in.Request(p)
-	} else {
-		d = w.in.Response(p)
+	d, kill := w.call(s.dir, p)
+	if kill != nil {
+		return kill
 	}
 	switch d.Action {
 	case Allow:
@@ -89,6 +89,14 @@ func (t *Tunnel) ask(s *side, w *watch, p Part) *KillError {
 		return s.decided(d)
 	}
 	return t.apply(w)
+}
+
+func (w *watch) call(dir frames.Direction, p Part) (d Decision, kill *KillError) {
+	defer recovered(dir, &kill)
+	if dir == frames.ToOrigin {
+		return w.in.Request(p), nil
+	}
+	return w.in.Response(p), nil
 }
 
 // decided is the kill that d asks for. An Action that does not exist is one, too.
@@ -157,12 +165,15 @@ func (t *Tunnel) answered() bool {
 	return t.answers
 }
 
-// close makes later answers do nothing.
-func (w *watch) close() {
+// close closes the Inspection, and makes later answers do nothing.
+func (w *watch) close(o Outcome) (kill *KillError) {
 	w.done = true
 	w.t.answer.Lock()
 	w.awaits, w.answered = false, false
 	w.t.answer.Unlock()
+	defer recovered(frames.ToClient, &kill)
+	w.in.Close(o)
+	return nil
 }
 
 // decide is Exchange.Decide.

@@ -169,7 +169,9 @@ func (t *Tunnel) requestHead(s *side, sec []byte, end int64) *KillError {
 		m.reading = between
 	}
 	for _, in := range t.cfg.Inspectors {
-		t.watch(in)
+		if err := t.watch(in); err != nil {
+			return err
+		}
 	}
 	if t.watched() {
 		h := header(fs)
@@ -237,6 +239,8 @@ func (t *Tunnel) responseHead(s *side, sec []byte, end int64) *KillError {
 		m.reading = between
 	case status == http.StatusNoContent:
 		m.reading, size = between, 0
+	case status == http.StatusResetContent && (f.chunked || f.length > 0):
+		return s.kill(RuleNoBody, "status 205 with a body")
 	case f.chunked:
 		m.reading = inChunkSize
 	case f.length > 0:
@@ -271,8 +275,11 @@ func (t *Tunnel) showResponse(s *side, fs fields, status int, size int64, end bo
 // readBody reads body bytes. They are a unit each: they leave as inspectors allow.
 func (t *Tunnel) readBody(s *side, p []byte) (n int, err *KillError) {
 	m := &s.reader
-	if s.dir == frames.ToOrigin && t.x.refused {
+	switch {
+	case s.dir == frames.ToOrigin && t.x.refused:
 		return 0, s.kill(RuleExpect, "a body behind a final response that did not ask for it")
+	case s.dir == frames.ToClient && t.x.status == http.StatusResetContent:
+		return 0, s.kill(RuleNoBody, "status 205 with a body")
 	}
 	n = len(p)
 	if m.reading != inRest {

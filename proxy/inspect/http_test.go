@@ -94,6 +94,7 @@ func TestExchangesThatPass(t *testing.T) {
 		},
 		{"204", msg(get, "HTTP/1.1 204 No Content\r\n\r\n"), []string{`GET /? 0 "".; 204 0 "".;`}},
 		{"204 that says 0", msg(get, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"), []string{`GET /? 0 "".; 204 0 "".;`}},
+		{"205", msg(get, "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n"), []string{`GET /? 0 "".; 205 0 "".;`}},
 		{"304 with a length", msg(get, "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n"), []string{`GET /? 0 "".; 304 99 "".;`}},
 		{"no reason phrase", msg(get, "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n"), []string{`GET /? 0 "".; 200 0 "".;`}},
 		{"a body that ends with the direction", func(w *wire) []step {
@@ -318,6 +319,10 @@ func TestResponsesThatTwoParsersReadDifferently(t *testing.T) {
 		{"103 chunked", RuleNoBody, get, "HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n"},
 		{"204 with a body", RuleNoBody, get, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"},
 		{"204 chunked", RuleNoBody, get, "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"205 with a length", RuleNoBody, get, "HTTP/1.1 205 Reset Content\r\nContent-Length: 5\r\n\r\nhello"},
+		{"205 chunked", RuleNoBody, get, "HTTP/1.1 205 Reset Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+		{"205 with a body to its end", RuleNoBody, get, "HTTP/1.1 205 Reset Content\r\n\r\nhello"},
+		{"Trailer that is no list of tokens", RuleTrailer, get, ok("Transfer-Encoding: chunked\r\nTrailer: X Y\r\n")},
 		{"HEAD with a body", RuleUnsolicited, "HEAD / HTTP/1.1\r\nHost: origin.example\r\n\r\n", ok5},
 		{"304 with a body", RuleUnsolicited, get, "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello"},
 		{"two responses", RuleUnsolicited, get, ok5 + ok5},

@@ -15,7 +15,8 @@ type Inspector interface {
 
 // An Inspection follows one exchange. Its methods are called in order, never concurrently, and must not
 // block: they run on the hop's goroutine, with the tunnel's lock held. They must not call the Tunnel;
-// Exchange.Decide is safe anywhere. Slow work returns Hold and later calls Exchange.Decide.
+// Exchange.Decide is safe anywhere. Slow work returns Hold and later calls Exchange.Decide. A panic kills the
+// tunnel ([RulePanic]), and Close is still called.
 type Inspection interface {
 	// Request and Response are given a message part by part. Both directions may be open at once: a
 	// response can begin before its request has ended.
@@ -32,6 +33,11 @@ type Part struct {
 	Head *Head
 	// Body is decoded: no chunk framing, and no content coding where it is gzip, x-gzip or deflate.
 	Body View
+	// Coded is the body as it is on the wire, without chunk framing, where Body is decoded: every byte of
+	// it comes in some Part, in order, no later than what it decodes to. Receivers that do not undo
+	// Content-Encoding, as most origins do not, read this; it can hold what no decoder shows. It is empty
+	// where Body is not decoded.
+	Coded View
 	// End says that the message is complete. It may come with a Part of its own, without a Body.
 	End bool
 	// Opaque says that Body is not what a receiver will see: a content coding that is not undone here.

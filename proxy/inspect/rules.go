@@ -63,7 +63,7 @@ const (
 	RuleChunkSize        = "http-chunk-size"
 	RuleChunkExtension   = "http-chunk-ext"
 	RuleChunkEnd         = "http-chunk-end" // no CRLF behind a chunk's data
-	RuleTrailer          = "http-trailer"   // a framing field in a trailer section
+	RuleTrailer          = "http-trailer"   // a framing field in a trailer section, or Trailer is no list of tokens
 	RuleNoBody           = "http-no-body"   // a body for a status that has none
 	RuleUnsolicited      = "http-unsolicited"
 	RuleAfterLast        = "http-after-close" // a request behind the connection's last exchange
@@ -89,14 +89,19 @@ const (
 	RuleRatio         = "decompression-ratio"
 )
 
-// RuleInspector ([frames.ReasonInspector]) stands for the rule of a Kill that named none.
-const RuleInspector = "inspector"
+// The rules that speak for inspectors ([frames.ReasonInspector]).
+const (
+	RuleInspector = "inspector"       // stands for the rule of a Kill that named none
+	RulePanic     = "inspector-panic" // an inspector panicked: nobody judged what it was shown
+)
 
 // reasonOf is the class of one of the rules above.
 func reasonOf(rule string) frames.Reason {
 	switch rule {
 	case RuleOpaque:
 		return frames.ReasonOpaque
+	case RuleInspector, RulePanic:
+		return frames.ReasonInspector
 	case RuleIdleRecords, RuleKeyUpdates, RuleTickets, RuleHandshakeSize, RuleHeldBytes, RuleHoldTimeout,
 		RuleHeadSize, RuleFields, RuleInterim, RuleRatio:
 		return frames.ReasonLimit

@@ -170,7 +170,7 @@ func (t *Tunnel) record(s *side, h tlsmsg.RecordHeader, fragment []byte) *KillEr
 		}
 	}
 	t.finish(nil)
-	return nil
+	return t.broken
 }
 
 // mark notes that what was fed may leave when everything the HTTP reader took may.

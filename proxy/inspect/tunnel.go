@@ -29,6 +29,7 @@ type Tunnel struct {
 	serial uint64    // of the last exchange
 	last   bool      // no other exchange may follow the one that is open
 	killed *KillError
+	broken *KillError // for a panic in an Inspection's Close; the tunnel shall be killed for it
 	closed bool
 	timer  *time.Timer // runs while something is held
 	timed  uint64      // serial of timer
@@ -97,8 +98,8 @@ func (t *Tunnel) Feed(d frames.Direction, p []byte) (release int64, err error) {
 }
 
 // End says that the sender of direction d ended it. Nil: a legal end, after close_notify or a fatal
-// alert, or between exchanges; what is still held may be released later. io.ErrUnexpectedEOF: a record or
-// a message is cut, and what was released stays as it is. A *[KillError]: the tunnel is killed.
+// alert, or between exchanges; what is still held may be released later. io.ErrUnexpectedEOF: a record, a
+// message, or a unit in front of close_notify is cut, and what was released stays as it is. A *[KillError]: the tunnel is killed.
 func (t *Tunnel) End(d frames.Direction) error {
 	s := &t.sides[d]
 	t.mu.Lock()
@@ -132,7 +133,8 @@ func (t *Tunnel) cutOff(s *side) bool {
 	case s.nheader > 0 || s.part != nil || len(s.handshake) > 0:
 		return true
 	case s.over != open:
-		return false
+		// Half a unit does not leave, and so nothing behind it does.
+		return s.app > s.boundary
 	case t.tls.state != established || s.reader.reading != between:
 		return true
 	}
@@ -191,7 +193,9 @@ func (t *Tunnel) settle(kill *KillError, n *news) {
 			t.advance(&t.sides[i])
 		}
 		t.finish(nil)
-	} else {
+		kill = t.broken
+	}
+	if kill != nil {
 		t.killed, n.kill = kill, kill
 		t.finish(kill)
 		t.drop()
