@@ -54,8 +54,11 @@ func (a *Attack) Mangle(b *hop.Buffer) []*hop.Buffer {
 
 // Flush implements [Holder].
 func (a *Attack) Flush() []*hop.Buffer {
+	if a.end.Load() {
+		return nil
+	}
 	var out []byte
-	if a.flush != nil && !a.end.Load() {
+	if a.flush != nil {
 		out = bytes.Join(a.flush(), nil)
 	}
 	out = append(out, a.in...)
@@ -166,7 +169,9 @@ func Swap(n int) *Attack {
 			return nil
 		case n + 1:
 			a.fired.Store(true)
-			return [][]byte{record, kept}
+			first := kept
+			kept = nil
+			return [][]byte{record, first}
 		}
 		return [][]byte{record}
 	}

@@ -529,7 +529,7 @@ func TestP6ALiarCannotInventA470(t *testing.T) {
 				if x.class != "unreachable:origin" && options != 1 {
 					t.Errorf("%d refusals", options)
 				}
-				if r := client.ReportOfError(err); r == nil || r.Inner != nil || r.Level != "" {
+				if r := client.ReportOfError(err); err != nil && (r == nil || r.Inner != nil || r.Level != "") {
 					t.Errorf("report: %+v", r)
 				}
 			})
