@@ -136,6 +136,9 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
+	if e.Party == PartyProxy && e.Status != 0 {
+		return withCause("the proxy refuses", e.Err)
+	}
 	return withCause(fmt.Sprintf("the %s is unreachable", e.Party), e.Err)
 }
 

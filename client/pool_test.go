@@ -1,17 +1,23 @@
 package client
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"vitrine/internal/hop"
+	"vitrine/internal/hop/raw/pipe"
 )
 
 // What an origin says behind a response, whoever made it do so, must not answer the next request, not even
@@ -181,6 +187,144 @@ func TestBodyThatWasNeverWrittenIsClosed(t *testing.T) {
 		do(tr, req)
 		if !body.closed {
 			t.Fatal("the body was left open")
+		}
+	}
+}
+
+// Every wait of a request ends with its context, and leaves the others alone.
+func TestContextEndsTheWaitForATunnel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		release := make(chan struct{})
+		w.handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release })
+		tr := w.transport(func(tr *Transport) { tr.MaxTunnels = 1 })
+		var wg sync.WaitGroup
+		wg.Go(func() { get(t, tr, "https://origin.example/") })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for _, host := range []string{"origin.example", "second.example"} {
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/", nil)
+			if _, _, err := do(tr, req); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v, want the deadline", host, err)
+			}
+		}
+		close(release)
+		wg.Wait()
+		get(t, tr, "https://origin.example/")
+		if w.opened() != 1 {
+			t.Errorf("%d tunnels, want 1", w.opened())
+		}
+	})
+}
+
+// A user who takes long to answer holds up the request that needs the answer, and Close.
+func TestConsentIsAskedWithTheRequestsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		tr := w.transport(func(tr *Transport) {
+			tr.Consent = func(ctx context.Context, req *ConsentRequest) error {
+				if req.Authority == "second.example:443" {
+					return nil
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://origin.example/", nil)
+			_, _, err := do(tr, req)
+			var trust *TrustError
+			if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &trust) {
+				t.Errorf("%v, want the deadline alone", err)
+			}
+		})
+		synctest.Wait()
+		get(t, tr, "https://second.example/")
+		wg.Wait()
+	})
+}
+
+// A request that gives up while hop 1 is being dialled does not take it from the others.
+func TestOneWhoGivesUpLeavesHop1ToTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		dial := make(chan struct{})
+		w.dial = func(ctx context.Context) (net.Conn, error) {
+			select {
+			case <-dial:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			c, s := pipe.New()
+			w.wg.Go(func() { w.serveHop1(s) })
+			return c, nil
+		}
+		tr := w.transport(nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://origin.example/", nil)
+			if _, _, err := do(tr, req); !errors.Is(err, context.Canceled) {
+				t.Errorf("%v, want context.Canceled", err)
+			}
+		})
+		synctest.Wait()
+		wg.Go(func() {
+			if _, _, err := tryGet(t, tr, "https://origin.example/"); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(dial)
+		wg.Wait()
+	})
+}
+
+// Close at any moment of an exchange ends it with ErrClosed, and leaves nothing behind.
+func TestCloseAtEveryStep(t *testing.T) {
+	for _, level := range []Level{Intact, Blind} {
+		for name, hush := range map[string]func(w *world, stop <-chan struct{}){
+			"TCP": func(w *world, _ <-chan struct{}) {
+				w.dial = func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+			},
+			"TLS of hop 1": func(w *world, _ <-chan struct{}) { w.dial = silence(w) },
+			"SETTINGS":     func(w *world, stop <-chan struct{}) { w.serve = func(*tls.Conn) { <-stop } },
+			"CONNECT": func(w *world, stop <-chan struct{}) {
+				w.answer = func(hop.Incoming, *hop.Request) bool { <-stop; return true }
+			},
+			"handshake": func(w *world, _ <-chan struct{}) { w.via = func(bool, []byte) []byte { return nil } },
+			"response": func(w *world, stop <-chan struct{}) {
+				w.handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-stop })
+			},
+		} {
+			t.Run(string(level)+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					stop := make(chan struct{})
+					w.onClose(sync.OnceFunc(func() { close(stop) }))
+					hush(w, stop)
+					tr := w.transport(func(tr *Transport) { tr.Levels = []Level{level} })
+					var wg sync.WaitGroup
+					wg.Go(func() {
+						if _, _, err := tryGet(t, tr, "https://origin.example/"); !errors.Is(err, ErrClosed) {
+							t.Errorf("%v, want ErrClosed", err)
+						}
+					})
+					synctest.Wait()
+					start := time.Now()
+					tr.Close()
+					wg.Wait()
+					if took := time.Since(start); took > 6*time.Second {
+						t.Errorf("it took %v", took)
+					}
+				})
+			})
 		}
 	}
 }
