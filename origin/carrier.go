@@ -104,7 +104,7 @@ func (c *carrier) meet() {
 func (c *carrier) tunnel(ctx context.Context, in hop.Incoming) {
 	defer func() {
 		if err := recover(); err != nil {
-			c.o.logf("origin: panic serving a tunnel from %v: %v\n%s", c.conn.RemoteAddr(), err, debug.Stack())
+			c.o.logger().Printf("origin: panic serving a tunnel from %v: %v\n%s", c.conn.RemoteAddr(), err, debug.Stack())
 			in.Refuse(hop.InternalError)
 		}
 	}()

@@ -25,7 +25,10 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"vitrine/frames"
 	"vitrine/internal/hop"
@@ -129,10 +132,14 @@ type server struct {
 
 	mu       sync.Mutex
 	draining chan struct{} // closed by Shutdown
+
+	lines  *rate.Limiter // of the log
+	unsaid atomic.Int64  // lines since the last that was written
 }
 
 func newServer(srv *http.Server, cfg *Config, user *tls.Config) *server {
 	o := &server{srv: srv, cfg: *cfg, user: user, lim: cfg.Limits, inner: newListener(), draining: make(chan struct{})}
+	o.lines = rate.NewLimiter(linesPerSecond, lineBurst)
 	if o.cfg.Lifetime == 0 {
 		o.cfg.Lifetime = 10 * time.Minute
 	}
@@ -206,13 +213,33 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
+// logf writes a line about what a peer did, which may hold words of the peer's. Peers cannot make it more
+// than a line, nor fill the log: the next line says how many were left out.
 func (o *server) logf(format string, args ...any) {
-	if o.srv.ErrorLog != nil {
-		o.srv.ErrorLog.Printf(format, args...)
-	} else {
-		log.Printf(format, args...)
+	if !o.lines.Allow() {
+		o.unsaid.Add(1)
+		return
 	}
+	line := frames.CleanText(fmt.Sprintf(format, args...), maxLine)
+	if n := o.unsaid.Swap(0); n > 0 {
+		line += fmt.Sprintf(" (%d lines before it were left out)", n)
+	}
+	o.logger().Print(line)
 }
+
+func (o *server) logger() *log.Logger {
+	if o.srv.ErrorLog != nil {
+		return o.srv.ErrorLog
+	}
+	return log.Default()
+}
+
+// Of what peers provoke the log gets lineBurst lines at once, and then linesPerSecond.
+const (
+	maxLine        = 1024
+	lineBurst      = 200
+	linesPerSecond = 20
+)
 
 // without returns list without s.
 func without(list []string, s string) []string {

@@ -242,6 +242,40 @@ func TestGatewayFlushesWhatTheUpstreamFlushes(t *testing.T) {
 	close(next)
 }
 
+// A WebSocket passes a gateway for a client that nobody inspects, and what is meant for one hop does not.
+func TestGatewayCarriesUpgradesAndDropsHopByHopFields(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "echo" || r.Header.Get("X-Hop") != "" || r.Header.Get("Proxy-Authorization") != "" {
+			t.Errorf("the upstream got %v", r.Header)
+		}
+		conn, buf, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		buf.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		buf.Flush()
+		io.Copy(conn, buf)
+	}))
+	defer upstream.Close()
+	g := NewGateway(must(url.Parse(upstream.URL)))
+	defer g.CloseIdleConnections()
+	w := newWorld(t, g).serve(nil)
+	c := must(w.dial([]string{"http/1.1"}))
+	defer c.Close()
+	io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: "+name+"\r\nConnection: upgrade, x-hop\r\nUpgrade: echo\r\nX-Hop: 1\r\nProxy-Authorization: Basic eA==\r\n\r\n")
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v %v", resp, err)
+	}
+	io.WriteString(c, "hello\n")
+	if line, err := r.ReadString('\n'); line != "hello\n" {
+		t.Errorf("%q %v", line, err)
+	}
+}
+
 func TestGatewayAnswers502InOneLine(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -63,7 +63,7 @@ func (e *SessionError) Error() string {
 		s += fmt.Sprintf(" with code %#x", uint64(e.Code))
 	}
 	if e.Reason != "" {
-		s += ": " + e.Reason
+		s += ": " + frames.CleanText(e.Reason, 256) // the peer's words may end in a log or on a terminal
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
