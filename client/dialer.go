@@ -119,7 +119,8 @@ func (d *Dialer) DialTunnel(ctx context.Context, authority string) (*Tunnel, err
 }
 
 // DialContext is [Dialer.DialTunnel] in the shape that net/http and others take. network must be
-// "tcp", "tcp4" or "tcp6"; the connection is a *[Tunnel].
+// "tcp", "tcp4" or "tcp6", which all mean "tcp": how an origin is reached is the proxy's to choose. The
+// connection is a *[Tunnel].
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	switch network {
 	case "tcp", "tcp4", "tcp6":
@@ -185,6 +186,9 @@ func (a *attempt) accepts(l Level) bool { return slices.Contains(a.levels, l) }
 
 // open tries the accepted levels, best first.
 func (d *Dialer) open(ctx context.Context, a *attempt) (*Tunnel, error) {
+	if d.hop1.isClosed() {
+		return nil, ErrClosed
+	}
 	t, err := d.openBest(ctx, a)
 	if err != nil && d.hop1.isClosed() {
 		return nil, ErrClosed // whatever Close made fail
@@ -249,7 +253,7 @@ func (d *Dialer) askConsent(ctx context.Context, s *session, a *attempt) error {
 	err := d.Consent.ask(ctx, &ConsentRequest{
 		ProxyRootSPKI: s.root,
 		ProxyName:     s.name,
-		ProxySubject:  s.leaf.Subject.String(),
+		ProxySubject:  printable(s.leaf.Subject.String()),
 		Authority:     a.authority,
 		Levels:        slices.Clone(a.levels),
 		Credentials:   d.credentials,

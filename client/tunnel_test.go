@@ -73,6 +73,21 @@ func TestDialTunnelIsAConnection(t *testing.T) {
 	}
 }
 
+func TestDialerAfterClose(t *testing.T) {
+	w := newWorld(t)
+	for _, level := range []Level{Intact, Direct} {
+		d := w.dialer()
+		d.Levels, d.NetDial = []Level{level}, refuseDial(t)
+		d.Close()
+		if _, err := d.DialTunnel(t.Context(), "origin.example:443"); !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: %v, want ErrClosed", level, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Errorf("%s: second Close: %v", level, err)
+		}
+	}
+}
+
 func TestDialContextRefusesWhatNoTunnelIs(t *testing.T) {
 	w := newWorld(t)
 	d := w.dialer()
