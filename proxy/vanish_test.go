@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
@@ -109,3 +110,66 @@ type drain struct{ s hop.Stream }
 func (d drain) Data(b *hop.Buffer) { b.Release() }
 func (d drain) Writable()          {}
 func (d drain) End(error)          { d.s.CloseSend() }
+
+// Shutdown at any moment of CONNECTs, tunnels and dials returns in its time, kills what is left, and leaves
+// nothing.
+func TestShutdownAtAnyMomentLeavesNothing(t *testing.T) {
+	for i := range 12 {
+		st := newStage(t, func(p *Proxy) { p.Policy.Modes = []fields.Mode{fields.Intact, fields.Blind} })
+		origin := st.cooperating()
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for {
+				select {
+				case at := <-origin.tunnels:
+					at.Start(sinkOf(at))
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+		for range 3 {
+			s, err := h2.Client(st.hop1(nil, "h2"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 4 {
+				wg.Go(func() {
+					for ctx.Err() == nil && s.Err() == nil {
+						c, err := st.tryConnect(s, authority)
+						if err != nil || c.stream == nil {
+							pause()
+							continue
+						}
+						c.stream.Start(sinkOf(c.stream))
+						if rand.IntN(2) == 0 {
+							c.stream.CloseSend()
+						}
+					}
+				})
+			}
+			wg.Go(func() {
+				<-s.Done()
+			})
+		}
+		for range rand.IntN(3000) {
+			pause()
+		}
+		if i%2 == 0 {
+			st.proxy.Close()
+		} else {
+			soon, stop := context.WithTimeout(t.Context(), time.Duration(rand.IntN(20))*time.Millisecond)
+			st.proxy.Shutdown(soon)
+			stop()
+		}
+		r := st.proxy.run
+		if len(r.sessions) != 0 || len(r.conns) != 0 || len(r.listeners) != 0 || len(r.pool.slots) != 0 || r.pool.others != 0 || len(r.pool.clients) != 0 {
+			t.Errorf("left: %d sessions, %d handshakes, %d listeners, %d connections, %d dials, %v", len(r.sessions), len(r.conns),
+				len(r.listeners), len(r.pool.slots), r.pool.others, r.pool.clients)
+		}
+		cancel()
+		wg.Wait()
+		st.close()
+	}
+}
