@@ -120,13 +120,17 @@ func (x *exchange) failure(c *conn, err error) error {
 	if x.pool.isClosed() {
 		return ErrClosed
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) { // net/http closes behind an end that it read
-		return &UnreachableError{Party: PartyOrigin, Err: errors.New("it closed the session without an answer")}
+	if c.tunnel.ended.Load() && !errors.Is(err, io.ErrUnexpectedEOF) { // net/http has several words for it
+		return errNoAnswer()
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && x.t.ResponseTimeout > 0 {
 		return &UnreachableError{Party: PartyOrigin, Err: err}
 	}
 	return fmt.Errorf("client: %w", err)
+}
+
+func errNoAnswer() error {
+	return &UnreachableError{Party: PartyOrigin, Err: errors.New("it closed the session without an answer")}
 }
 
 // hostOf is the Host that is sent: the authority's own form where the request names it in any form, since

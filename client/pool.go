@@ -114,6 +114,12 @@ func (p *pool) dial(ctx context.Context, a *attempt) (*conn, error) {
 		err = c.cc.Reserve()
 	}
 	if err != nil {
+		switch fault := t.fault(); { // it ended before it was used
+		case fault != nil:
+			err = fault
+		case t.ended.Load():
+			err = errNoAnswer()
+		}
 		if c.cc != nil {
 			c.cc.Close()
 		}

@@ -37,6 +37,7 @@ type Tunnel struct {
 	busy    atomic.Bool
 	written atomic.Int64
 	closing atomic.Bool
+	ended   atomic.Bool // by the origin, in order
 	once    sync.Once
 	mu      sync.Mutex
 	cause   error // the first error that was not ours
@@ -108,7 +109,9 @@ func (t *Tunnel) opened(d *Dialer, a *attempt) *Tunnel {
 // Read reads what the origin sent.
 func (t *Tunnel) Read(p []byte) (int, error) {
 	n, err := t.inner.Read(p)
-	if err != nil && err != io.EOF {
+	if err == io.EOF {
+		t.ended.Store(true)
+	} else if err != nil {
 		err = t.failed(err)
 	}
 	return n, err
