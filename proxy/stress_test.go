@@ -16,6 +16,7 @@ import (
 	"vitrine/frames"
 	"vitrine/internal/hop"
 	"vitrine/internal/hop/h2"
+	"vitrine/internal/hop/raw"
 	"vitrine/internal/hop/raw/pipe"
 	"vitrine/proxy/inspect"
 )
@@ -199,10 +200,23 @@ func pour(s hop.Stream, seed, total int64) error {
 // hop's writer stamps headers in front of the pieces, stalls at random. What comes out is what went in, and
 // at its end nobody owes credit: a window that leaks even a byte for each buffer would have stopped it.
 func TestLongTransfersThroughAJoinLoseNoByteAndNoCredit(t *testing.T) {
+	for _, carrier := range []string{"HTTP/2", "raw"} {
+		t.Run(carrier, func(t *testing.T) { longTransfers(t, carrier == "raw") })
+	}
+}
+
+func longTransfers(t *testing.T, toRaw bool) {
 	st := newStage(t)
 	const tunnels, total = 3, 120 * smallWindow
 	clientFar, clientNear := st.hopPair(t)
 	originNear, originFar := st.hopPair(t)
+	originPair := func() (near, far hop.Stream) {
+		if !toRaw {
+			return streamPair(t, originNear, originFar)
+		}
+		a, b := pipe.New()
+		return raw.NewStream(a), raw.NewStream(b)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var deciders, later sync.WaitGroup
 	defer deciders.Wait()
@@ -211,7 +225,7 @@ func TestLongTransfersThroughAJoinLoseNoByteAndNoCredit(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range tunnels {
 		ca, cb := streamPair(t, clientFar, clientNear)
-		ob, oa := streamPair(t, originNear, originFar)
+		ob, oa := originPair()
 		over := make(chan error, 1)
 		own := &budget{max: 256 << 10}
 		j := newJoin(cb, ob, heldBytes{own: own, all: all}, func(err error) { over <- err })

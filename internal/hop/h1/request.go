@@ -85,12 +85,15 @@ func parseRequest(head []byte, maxFields int) (*hop.Request, error) {
 	}
 	hosts := 0
 	for _, line := range lines[1:] {
-		name, _, ok := strings.Cut(line, ":")
+		name, value, ok := strings.Cut(line, ":")
 		if !ok || !token(name) {
 			return nil, bad(http.StatusBadRequest, "a line of the request header is not a field")
 		}
 		if strings.EqualFold(name, "host") {
 			hosts++
+			if !hostValue(strings.Trim(value, " \t")) {
+				return nil, bad(http.StatusBadRequest, "malformed Host")
+			}
 		}
 	}
 	if hosts != 1 {
@@ -128,6 +131,16 @@ func checkRequestLine(line string) error {
 		return bad(http.StatusHTTPVersionNotSupported, "this port speaks HTTP/1.1 and HTTP/2")
 	}
 	return nil
+}
+
+// hostValue takes what can be uri-host and port (RFC 9110, section 7.2), and an empty value.
+func hostValue(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"/<>?@\^`+"`{|}#", c) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // token is RFC 9110, section 5.6.2.
