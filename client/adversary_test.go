@@ -422,6 +422,22 @@ func TestDirectBodyCutAtARecordIsAnIntegrityError(t *testing.T) {
 	}
 }
 
+// A proxy that ends hop 1 with an alert does not speak for the origin.
+//
+// spec: CLI-15
+func TestAlertOnHop1IsNoneOfTheOrigins(t *testing.T) {
+	for _, alert := range []tls.AlertError{42, 49, 116, 20} {
+		hop1 := &hop.SessionError{Remote: true, Err: &net.OpError{Op: "remote error", Err: alert}}
+		for _, level := range []Level{Intact, Blind} {
+			tun := &Tunnel{level: level}
+			var integrity *IntegrityError
+			if err := tun.typed(hop1); !errors.As(err, &integrity) || strings.Contains(integrity.What, "origin ended") {
+				t.Errorf("%s: %v, want an IntegrityError", level, err)
+			}
+		}
+	}
+}
+
 // spec: CLI-15
 func TestResetWithoutKillIsAnIntegrityError(t *testing.T) {
 	w := newWorld(t)

@@ -43,7 +43,8 @@ type Transport struct {
 	// can be read is accepted.
 	AllowCredentials bool
 	// MaxTunnels bounds the tunnels that are open at once, idle ones included; more requests wait. It
-	// stops a page of a thousand images from taking all streams of the proxy. Default: 64.
+	// stops a page of a thousand images from taking all streams of the proxy; where the proxy allows fewer,
+	// idle ones make room. Default: 64.
 	MaxTunnels int
 	// IdleTimeout is how long a tunnel without an exchange is kept. Default: 90 s; below 0: not at all.
 	IdleTimeout time.Duration

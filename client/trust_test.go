@@ -510,6 +510,28 @@ func TestClientCertificateForTheProxy(t *testing.T) {
 	get(t, w.transport(func(tr *Transport) { tr.ClientCertificate = cert(users) }), "https://origin.example/")
 }
 
+// In TLS 1.3 the origin's word on a client's certificate comes behind the handshake.
+func TestClientCertificateForTheOrigin(t *testing.T) {
+	users, err := pki.NewAuthority("users", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice, err := users.Client("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, level := range []Level{Intact, Blind, Direct} {
+		w := newWorld(t)
+		w.users = users.Pool().CertPool
+		_, _, err := tryGet(t, w.transport(func(tr *Transport) { tr.Levels = []Level{level} }), "https://origin.example/")
+		var u *UnreachableError
+		if !errors.As(err, &u) || u.Party != PartyOrigin || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("%s: %v, want an origin that refused this client", level, err)
+		}
+		get(t, w.transport(func(tr *Transport) { tr.Levels, tr.Certificates = []Level{level}, []tls.Certificate{alice} }), "https://origin.example/")
+	}
+}
+
 // The alert is lost when we write into a connection that the proxy has closed.
 func TestAProxyThatHangsUpWhereACertificateIsMissing(t *testing.T) {
 	for _, asked := range []bool{true, false} {

@@ -196,33 +196,31 @@ func (t *Tunnel) typed(err error) error {
 	if killed := t.killed(err); killed != nil {
 		return killed
 	}
-	var op *net.OpError
+	var (
+		session *hop.SessionError
+		reset   *hop.ResetError
+		record  *itls.RecordError
+		alert   *itls.AlertError
+		op      *net.OpError // of crypto/tls: an alert is "remote" when it came, "local" when we sent it
+	)
+	errors.As(err, &op)
 	switch {
-	case errors.As(err, &op) && op.Op == "local error": // crypto/tls: we sent an alert, for what they sent is bad
-		return &IntegrityError{What: "the origin's records do not hold", Err: err}
-	case t.level == Direct && errors.Is(err, itls.ErrTruncated):
-		return &IntegrityError{What: "the connection ended without the origin's close_notify", Err: err}
-	case t.level == Direct:
-		return &UnreachableError{Party: PartyOrigin, Err: err}
-	}
-	var record *itls.RecordError
-	var alert *itls.AlertError
-	var reset *hop.ResetError
-	what := "the tunnel ended without the origin's close_notify"
-	if errors.As(err, &alert) && alert.Remote && refusesClient(alert.Alert) {
+	case errors.As(err, &session): // whatever it wraps was said on hop 1
+		return &IntegrityError{What: "hop 1 ended, and the tunnel with it, without the origin's close_notify", Err: err}
+	case errors.As(err, &reset):
+		return &IntegrityError{What: "the tunnel was reset", Err: err}
+	case errors.As(err, &alert) && alert.Remote && refusesClient(alert.Alert), clientAlert(err) != nil:
 		// It came under the session's keys. In TLS 1.3 a client's handshake is over before the server has
 		// looked at the client's certificate.
 		return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("it refused this client: %w", err)}
+	case errors.As(err, &record), op != nil && op.Op == "local error":
+		return &IntegrityError{What: "bytes were changed on the way from the origin", Err: err}
+	case alert != nil && alert.Remote, op != nil && op.Op == "remote error":
+		return &IntegrityError{What: "the origin ended the session with an alert; bytes may have been changed on the way to it", Err: err}
+	case errors.Is(err, itls.ErrTruncated), t.level != Direct:
+		return &IntegrityError{What: "it ended without the origin's close_notify", Err: err}
 	}
-	switch {
-	case errors.As(err, &record):
-		what = "bytes were changed on the way from the origin"
-	case errors.As(err, &alert) && alert.Remote:
-		what = "the origin ended the session with an alert; bytes may have been changed on the way to it"
-	case errors.As(err, &reset):
-		what = "the tunnel was reset"
-	}
-	return &IntegrityError{What: what, Err: err}
+	return &UnreachableError{Party: PartyOrigin, Err: err}
 }
 
 // killed returns a KilledError when err is the proxy's kill.

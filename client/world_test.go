@@ -52,6 +52,7 @@ type world struct {
 	tokens    []string                                     // what the proxy offers a stock origin
 	modes     []fields.Mode                                // what a 470 lists
 	limits    hop.Limits                                   // of its end of hop 1
+	users     *x509.CertPool                               // whom the origin wants certificates of
 
 	mu      sync.Mutex
 	tunnels []*fakeTunnel
@@ -379,7 +380,7 @@ func (w *world) serveInner(end net.Conn, answer *tlsmsg.InspectionAnswer) {
 		cert = *w.innerCert
 	}
 	w.serveHTTP(itls.Server(end, &itls.Config{
-		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}},
+		TLS: w.originTLS(cert),
 		AnswerInspection: func(offer *tlsmsg.InspectionOffer) (*tlsmsg.InspectionAnswer, error) {
 			if w.noAnswer || offer == nil {
 				return nil, nil
@@ -396,7 +397,15 @@ func (w *world) serveStock(end net.Conn) {
 	if w.innerCert != nil {
 		cert = *w.innerCert
 	}
-	w.serveHTTP(tls.Server(end, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}))
+	w.serveHTTP(tls.Server(end, w.originTLS(cert)))
+}
+
+func (w *world) originTLS(cert tls.Certificate) *tls.Config {
+	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
+	if w.users != nil {
+		cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, w.users
+	}
+	return cfg
 }
 
 // serveHTTP serves one connection and returns when it is over.
