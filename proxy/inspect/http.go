@@ -211,8 +211,8 @@ func (t *Tunnel) responseHead(s *side, sec []byte, end int64) *KillError {
 		return s.kill(RuleNoBody, "status %d with a body", status)
 	case f.chunked && x.http10:
 		return s.kill(RuleChunked10, "chunked to a client of HTTP/1.0")
-	case status < 200 && x.http10:
-		return s.kill(RuleStatusLine, "status %d to a client of HTTP/1.0", status)
+	case status < 200 && (x.http10 || http10):
+		return s.kill(RuleStatusLine, "status %d in HTTP/1.0, which has no interim responses", status)
 	}
 	if x.status == 0 && x.interim == 0 {
 		x.response.start = s.boundary

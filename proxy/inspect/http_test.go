@@ -312,6 +312,7 @@ func TestResponsesThatTwoParsersReadDifferently(t *testing.T) {
 		{"HTTP/1.0 chunked", RuleChunked10, get, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"},
 		{"chunked to HTTP/1.0", RuleChunked10, "GET / HTTP/1.0\r\nHost: origin.example\r\n\r\n", ok("Transfer-Encoding: chunked\r\n")},
 		{"100 to HTTP/1.0", RuleStatusLine, "GET / HTTP/1.0\r\nHost: origin.example\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n"},
+		{"100 of HTTP/1.0", RuleStatusLine, get, "HTTP/1.0 100 Continue\r\n\r\n"},
 		{"101", RuleOpaque, "GET / HTTP/1.1\r\nHost: origin.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"},
 		{"101 unasked", RuleOpaque, get, "HTTP/1.1 101 Switching Protocols\r\n\r\n"},
 		{"nine interim responses", RuleInterim, get, strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 9)},
