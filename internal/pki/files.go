@@ -22,10 +22,18 @@ const (
 )
 
 // Init makes a test PKI in dir: root.pem and root.key for origins, proxy-root.pem and proxy-root.key
-// for proxies. It makes dir when there is none, and fails when any of the files is there already.
+// for proxies. It makes dir when there is none, and writes nothing when any of the files is there already.
 func Init(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fileError(dir, err)
+	}
+	for _, name := range []string{originRoot, proxyRoot} {
+		for _, ext := range []string{".pem", ".key"} {
+			file := filepath.Join(dir, name+ext)
+			if _, err := os.Lstat(file); err == nil {
+				return fmt.Errorf("%s: exists already", file)
+			}
+		}
 	}
 	// Two PKIs on a machine must not have roots of one name: x509's errors would then say that the
 	// right root signed wrongly.

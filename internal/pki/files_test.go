@@ -127,6 +127,27 @@ func TestNothingIsOverwritten(t *testing.T) {
 	}
 }
 
+// One file in the way leaves no half of a PKI beside it.
+func TestInitIsAllOrNothing(t *testing.T) {
+	for _, name := range []string{"root.pem", "root.key", "proxy-root.pem", "proxy-root.key"} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Init(dir); err == nil || !strings.Contains(err.Error(), name+": exists already") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+			t.Errorf("%s: left %v, %v", name, list, err)
+		}
+		os.Remove(file)
+		if err := Init(dir); err != nil {
+			t.Errorf("%s: then %v", name, err)
+		}
+	}
+}
+
 func TestUnusableNames(t *testing.T) {
 	dir := testPKI(t)
 	before, err := os.ReadDir(dir)
