@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -418,4 +419,34 @@ func TestWaitAbortsWhenItsContextEnds(t *testing.T) {
 		t.Error(err)
 	}
 	<-s.Done()
+}
+
+// A sender of small pieces towards a peer that stalls costs about the bytes that it sent, and not a block
+// for each piece: a carrier resets a stream whose blocks are nearly empty.
+func TestSmallPiecesDoNotCostABlockEach(t *testing.T) {
+	near, far := pipe.New()
+	st := NewStream(near)
+	var meter atomic.Int64
+	const pieces, size = 3000, 100
+	for range pieces {
+		b := hop.NewBufferSize(size)
+		b.Append(make([]byte, size))
+		b.Charge(&meter)
+		if err := st.Send(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if queued, cost := st.Queued(), meter.Load(); cost > int64(2*queued+64<<10) {
+		t.Errorf("%d bytes in memory for %d", cost, queued)
+	}
+	st.CloseSend()
+	if p, err := io.ReadAll(far); len(p) != pieces*size || err != nil {
+		t.Errorf("%d bytes arrived, %v", len(p), err)
+	}
+	far.Close()
+	st.Start(Discard{})
+	<-st.Session().Done()
+	if n := meter.Load(); n != 0 {
+		t.Errorf("%d bytes are not free", n)
+	}
 }

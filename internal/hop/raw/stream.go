@@ -283,8 +283,11 @@ func (s *Stream) Send(b *hop.Buffer) error {
 	}
 	full := err == nil && s.queued+b.Len() > maxQueue
 	if err == nil && !full {
-		s.queue = append(s.queue, b)
 		s.queued += b.Len()
+		// Small pieces share a block, as on other carriers: what they occupy is what their sender pays for.
+		if last := len(s.queue) - 1; last < 0 || !s.queue[last].Absorb(b) {
+			s.queue = append(s.queue, b)
+		}
 		s.high = s.high || s.queued > s.limits.HighWater
 		s.writeLocked()
 		s.mu.Unlock()
