@@ -3,7 +3,6 @@ package testnet
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,6 @@ import (
 	"time"
 
 	"vitrine/client"
-	"vitrine/internal/hop"
-	"vitrine/internal/hop/h2"
 	"vitrine/proxy"
 )
 
@@ -127,17 +124,16 @@ type recorder struct {
 
 // seen is one exchange as the proxy read it.
 type seen struct {
-	x                     *proxy.Exchange
-	head                  proxy.Head // of the request
-	status                int
-	responseHeader        http.Header
-	sent, got             []byte // the bodies
-	sentTrailer           http.Header
-	gotTrailer            http.Header
-	requestEnd, replyEnd  bool
-	outcome               proxy.Outcome
-	rec                   *recorder
-	requestHash, bodyHash io.Writer
+	x                    *proxy.Exchange
+	head                 proxy.Head // of the request
+	status               int
+	responseHeader       http.Header
+	sent, got            []byte // the bodies
+	sentTrailer          http.Header
+	gotTrailer           http.Header
+	requestEnd, replyEnd bool
+	outcome              proxy.Outcome
+	rec                  *recorder
 }
 
 func newRecorder() *recorder { return &recorder{over: make(chan *seen, 4096)} }
@@ -209,5 +205,3 @@ func pattern(n int) []byte {
 	}
 	return p
 }
-
-func newH2Server(conn *tls.Conn) (hop.Session, error) { return h2.Server(conn, nil) }

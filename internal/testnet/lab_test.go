@@ -151,17 +151,11 @@ func lastData(records [][]byte) int {
 	return last
 }
 
-// protected says whether a record is under a key of the inner session.
-func protected(record []byte) bool {
-	return tlsmsg.ContentType(record[0]) == tlsmsg.TypeApplicationData
-}
-
 // A witness is a Mangler that keeps what went into another one and what came out.
 type witness struct {
 	hostile.Mangler
 	mu      sync.Mutex
 	in, out []byte
-	ended   bool // cut
 }
 
 func watch(m hostile.Mangler) *witness { return &witness{Mangler: m} }
