@@ -21,7 +21,8 @@ type ConsentRequest struct {
 
 // Consent says whether the user agrees; nil is yes. It is called before each CONNECT, after the proxy's
 // certificate was verified, with the context of the request that wants the tunnel. It may ask, look
-// up what is stored, and be called from several goroutines at once.
+// up what is stored, and be called from several goroutines at once. A tunnel that is open stays so: whoever
+// takes consent back also calls [Transport.CloseIdleConnections] or Close.
 type Consent func(ctx context.Context, req *ConsentRequest) error
 
 // ConsentOnce agrees to every request of the Dialer or Transport that it is given to. The caller has
@@ -54,9 +55,10 @@ func (c Consent) ask(ctx context.Context, req *ConsentRequest) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		var trust *TrustError
-		if errors.As(err, &trust) {
-			return err
+		if trust, ok := err.(*TrustError); ok {
+			// A copy: the report of this request goes into it, and the next refusal may be the same error.
+			mine := *trust
+			return &mine
 		}
 		return &TrustError{Party: PartyConsent, Err: err}
 	}

@@ -166,31 +166,25 @@ func ReportOfError(err error) *Report {
 	return nil
 }
 
-// reported puts the report into err, and err into the report.
+// reported puts the report into err, and err into the report. What err wraps is not ours to change: the
+// cause of a context may be the error of another request.
 func reported(err error, r *Report) error {
 	if err == nil {
 		return nil
 	}
 	r.Error = err.Error()
-	var (
-		killed      *KilledError
-		level       *LevelError
-		integrity   *IntegrityError
-		trust       *TrustError
-		unreachable *UnreachableError
-	)
-	switch {
-	case errors.As(err, &killed):
-		killed.Report = r
-		r.Killed = &KilledReport{Rule: killed.Rule, Reason: killed.Reason, Proxy: killed.Proxy, SignatureVerified: killed.SignatureVerified}
-	case errors.As(err, &integrity):
-		integrity.Report = r
-	case errors.As(err, &trust):
-		trust.Report = r
-	case errors.As(err, &level):
-		level.Report = r
-	case errors.As(err, &unreachable):
-		unreachable.Report = r
+	switch e := err.(type) {
+	case *KilledError:
+		e.Report = r
+		r.Killed = &KilledReport{Rule: e.Rule, Reason: e.Reason, Proxy: e.Proxy, SignatureVerified: e.SignatureVerified}
+	case *IntegrityError:
+		e.Report = r
+	case *TrustError:
+		e.Report = r
+	case *LevelError:
+		e.Report = r
+	case *UnreachableError:
+		e.Report = r
 	default:
 		return &reportedError{report: r, err: err}
 	}

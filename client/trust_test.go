@@ -177,6 +177,47 @@ func TestWithoutConsentNoCONNECTLeaves(t *testing.T) {
 	}
 }
 
+// One error for all refusals is the caller's to share.
+func TestRefusalsShareNoReport(t *testing.T) {
+	w := newWorld(t)
+	never := &TrustError{Party: PartyConsent, Err: errors.New("never")}
+	tr := w.transport(func(tr *Transport) { tr.Consent = func(context.Context, *ConsentRequest) error { return never } })
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			_, _, err := tryGet(t, tr, "https://origin.example/")
+			var trust *TrustError
+			if !errors.As(err, &trust) || trust.Report == nil || err.Error() != "no consent: never" {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if never.Report != nil {
+		t.Error("a report was written into the caller's error")
+	}
+}
+
+// A group of requests that ends with the first that fails: the others' contexts have its error as their cause.
+func TestCauseOfAContextKeepsItsOwnReport(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	theirs := new(Report)
+	cause := &KilledError{Proxy: proxyName, Report: theirs}
+	w.handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel(cause)
+		<-r.Context().Done()
+	})
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://origin.example/", nil)
+	_, _, err := do(w.transport(nil), req)
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+		t.Errorf("%v, want the context's end and its cause", err)
+	}
+	if r := ReportOfError(err); r == theirs || r == nil || r.Killed != nil || r.Level != Intact || cause.Report != theirs {
+		t.Errorf("report %+v", r)
+	}
+}
+
 // spec: CLI-3 CLI-4
 func TestRedirectToAnotherAuthorityAsksAgain(t *testing.T) {
 	w := newWorld(t)
