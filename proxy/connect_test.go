@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"vitrine/frames"
 	"vitrine/internal/evidence"
@@ -436,6 +438,27 @@ func TestAnOriginThatIsAboutToCloseIsDialledAgain(t *testing.T) {
 	}
 	first.session.Close(hop.NoError, "")
 	<-draining
+}
+
+// A client's tunnels beyond what the origin takes on one connection get another connection, and not a place
+// in a queue for the first.
+func TestAnOriginThatTakesFewTunnelsOnAConnectionGetsMoreConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage(t)
+		origin := st.cooperating()
+		origin.streams.Store(2)
+		s := st.client(nil)
+		start := time.Now()
+		for range 5 {
+			st.connect(s, authority).says(200, "")
+			newTap(origin.next(t).Stream)
+		}
+		if d := time.Since(start); d != 0 || st.dials() != 3 {
+			t.Errorf("%d connections, after %v", st.dials(), d)
+		}
+		s.Close(hop.NoError, "")
+		st.close()
+	})
 }
 
 // spec: PRX-20

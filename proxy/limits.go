@@ -29,8 +29,8 @@ type Limits struct {
 	// Addresses bounds how many addresses of a name are tried. It stops a name with a thousand
 	// addresses from being a port scanner. Default: 8.
 	Addresses int
-	// Shared bounds the tunnels on one pooled hop-2 connection; further ones get another connection.
-	// Default: 100.
+	// Shared bounds the tunnels on one pooled hop-2 connection, where the origin allows as many; further
+	// ones get another connection. Default: 100.
 	Shared int
 	// PoolIdle is how long a hop-2 connection without tunnels is kept. Default: 60 s.
 	PoolIdle time.Duration

@@ -117,7 +117,7 @@ func (p *pool) find(key poolKey, fresh bool) (up *Upstream, wait, own *dialing, 
 	e := p.entries[key]
 	if e != nil && !fresh && !e.isAlone() {
 		for _, s := range e.slots {
-			if s.users < p.shared && s.upstream.Session.Err() == nil {
+			if s.users < s.room() && s.upstream.Session.Err() == nil {
 				return s.use(), nil, nil, nil
 			}
 		}
@@ -267,6 +267,14 @@ func (s *slot) use() *Upstream {
 	up.slot = s
 	up.Done = sync.OnceFunc(s.release)
 	return &up
+}
+
+// room is how many tunnels fit on s: one more than the origin takes would wait for one of them to end.
+func (s *slot) room() int {
+	if session, ok := s.upstream.Session.(interface{ MaxStreams() int }); ok {
+		return min(s.pool.shared, session.MaxStreams())
+	}
+	return s.pool.shared
 }
 
 func (s *slot) release() {

@@ -190,7 +190,9 @@ type testOrigin struct {
 	// refuse answers CONNECT with a status.
 	refuse atomic.Int32
 	// bad makes an authenticator that does not hold.
-	bad     atomic.Bool
+	bad atomic.Bool
+	// streams is how many tunnels it takes on a connection; 0 is the default.
+	streams atomic.Int32
 	tunnels chan *atOrigin
 }
 
@@ -202,7 +204,7 @@ func (st *stage) cooperating() *testOrigin {
 		if err := tc.Handshake(); err != nil {
 			return
 		}
-		s, err := h2.Server(tc, nil)
+		s, err := h2.Server(tc, &h2.Config{Limits: hop.Limits{Streams: int(o.streams.Load())}})
 		if err != nil {
 			st.t.Error(err)
 			return
