@@ -14,6 +14,9 @@
 // Checks of the server's TLSConfig that are about clients (ClientAuth, ClientCAs, VerifyConnection,
 // VerifyPeerCertificate) are made in the inner session; on hop 2 the peer is the proxy, which is
 // asked for its certificate.
+//
+// GetCertificate and GetConfigForClient are called for inner sessions, too. The ClientHelloInfo that they
+// get then was not made by crypto/tls: its Context is nil.
 package origin
 
 import (
