@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"vitrine/client"
 )
@@ -16,7 +17,7 @@ const (
 	exitKilled      = 20 // killed by the proxy
 	exitLevel       = 21 // no level that the user accepts is on offer
 	exitIntegrity   = 22 // bytes or evidence altered, replayed or borrowed, or an inner session cut
-	exitProxyTrust  = 23 // proxy not trusted, or no consent
+	exitProxyTrust  = 23 // proxy not trusted, no consent, or the proxy does not let this client in
 	exitOriginTrust = 24 // origin not trusted
 	exitUnreachable = 25 // proxy or origin unreachable
 )
@@ -28,7 +29,7 @@ const exitCodesHelp = `Exit status:
    20  killed by the proxy
    21  level not on offer
    22  integrity: bytes or evidence altered, replayed or borrowed, or an inner session cut
-   23  proxy not trusted, or no consent
+   23  proxy not trusted, no consent, or the proxy does not let this client in
    24  origin not trusted
    25  proxy or origin unreachable`
 
@@ -79,13 +80,14 @@ func exitCode(err error) int {
 	return exitOther
 }
 
-// oneLine folds an error into one printable line: part of it may be a peer's words.
+// oneLine folds an error into one printable line: part of it may be a peer's words, which must not
+// move the cursor, forge a line or turn the direction of the text.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return ' '
 		}
 		return r
-	}, s)
+	}, strings.ToValidUTF8(s, "?"))
 	return strings.Join(strings.Fields(s), " ")
 }
