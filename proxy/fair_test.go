@@ -127,8 +127,10 @@ func TestOneClientsHeldBodiesLeaveMemoryForOthers(t *testing.T) {
 	all, clients := &budget{max: 8 * ownBuffer}, newQuota(2*ownBuffer)
 	mine := heldBytes{own: &budget{max: 1 << 30}, all: all, clients: clients, client: "mallory"}
 	other := heldBytes{own: &budget{max: 1 << 30}, all: all, clients: clients, client: "alice"}
-	if !mine.take() || !mine.take() || mine.take() {
-		t.Error("mallory has another part than two")
+	for i, want := range []bool{true, true, false} {
+		if mine.take() != want {
+			t.Errorf("mallory's buffer %d: want %v", i, want)
+		}
 	}
 	if !other.take() {
 		t.Error("alice has none")

@@ -282,13 +282,12 @@ func TestKillsResetsAndEndsRace(t *testing.T) {
 	clientFar, clientNear := st.hopPair(t)
 	originNear, originFar := st.hopPair(t)
 	all := &budget{max: 1 << 20}
-	run := func(seed int64, killAt int64, meddle func(j *join, ca, oa hop.Stream)) (err error, taps [2]*moody) {
+	run := func(seed int64, killAt int64, meddle func(j *join, ca, oa hop.Stream)) (taps [2]*moody, err error) {
 		ca, cb := streamPair(t, clientFar, clientNear)
 		ob, oa := streamPair(t, originNear, originFar)
 		over := make(chan error, 1)
 		var calls atomic.Int32
-		var j *join
-		j = newJoin(cb, ob, heldBytes{own: &budget{max: 256 << 10}, all: all}, func(err error) {
+		j := newJoin(cb, ob, heldBytes{own: &budget{max: 256 << 10}, all: all}, func(err error) {
 			if calls.Add(1) != 1 {
 				t.Error("over twice")
 			}
@@ -334,14 +333,14 @@ func TestKillsResetsAndEndsRace(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
-		return err, taps
+		return taps, err
 	}
 	var group sync.WaitGroup
 	for i := range 60 {
 		seed := int64(1000 + 2*i)
 		switch i % 5 {
 		case 0: // a kill in the middle
-			if err, _ := run(seed, 1+rand.Int64N(4*smallWindow), func(*join, hop.Stream, hop.Stream) {}); !errors.Is(err, errGate) {
+			if _, err := run(seed, 1+rand.Int64N(4*smallWindow), func(*join, hop.Stream, hop.Stream) {}); !errors.Is(err, errGate) {
 				t.Errorf("a kill: %v", err)
 			}
 		case 1: // both ends reset at once
@@ -369,7 +368,7 @@ func TestKillsResetsAndEndsRace(t *testing.T) {
 				j.stop(errIdle)
 			})
 		default: // nothing happens
-			if err, taps := run(seed, 0, func(*join, hop.Stream, hop.Stream) {}); err != nil || taps[0].n != 4*smallWindow || taps[1].n != 4*smallWindow {
+			if taps, err := run(seed, 0, func(*join, hop.Stream, hop.Stream) {}); err != nil || taps[0].n != 4*smallWindow || taps[1].n != 4*smallWindow {
 				t.Errorf("a sibling: %v, %d and %d bytes", err, taps[0].n, taps[1].n)
 			}
 		}
