@@ -461,6 +461,30 @@ func TestAnOriginThatTakesFewTunnelsOnAConnectionGetsMoreConnections(t *testing.
 	})
 }
 
+func TestAConnectionOnWhichNobodyAnswersIsNotUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage(t)
+		origin := st.cooperating()
+		s := st.client(nil)
+		st.connect(s, authority).says(200, "")
+		newTap(origin.next(t).Stream)
+		origin.mute.Store(true)
+		start := time.Now()
+		st.connect(s, authority).says(504, "connection_timeout")
+		if d := time.Since(start); d != 10*time.Second {
+			t.Errorf("after %v", d)
+		}
+		origin.mute.Store(false)
+		st.connect(s, authority).says(200, "")
+		newTap(origin.next(t).Stream)
+		if n := st.dials(); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+		s.Close(hop.NoError, "")
+		st.close()
+	})
+}
+
 // spec: PRX-20
 func TestOrdinaryRequests(t *testing.T) {
 	st := newStage(t)

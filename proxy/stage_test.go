@@ -191,6 +191,8 @@ type testOrigin struct {
 	refuse atomic.Int32
 	// bad makes an authenticator that does not hold.
 	bad atomic.Bool
+	// mute origins do not answer at all.
+	mute atomic.Bool
 	// streams is how many tunnels it takes on a connection; 0 is the default.
 	streams atomic.Int32
 	tunnels chan *atOrigin
@@ -224,6 +226,11 @@ func (st *stage) cooperating() *testOrigin {
 }
 
 func (o *testOrigin) answer(s hop.Session, in hop.Incoming, cert *tls.Certificate) error {
+	if o.mute.Load() {
+		<-in.Context().Done()
+		in.Refuse(hop.Cancel)
+		return nil
+	}
 	if status := o.refuse.Load(); status != 0 {
 		return in.Reject(&hop.Response{Status: int(status)})
 	}

@@ -207,7 +207,7 @@ func TestLongTransfersThroughAJoinLoseNoByteAndNoCredit(t *testing.T) {
 
 func longTransfers(t *testing.T, toRaw bool) {
 	st := newStage(t)
-	const tunnels, total = 3, 120 * smallWindow
+	const tunnels, total = 2, 101 * smallWindow
 	clientFar, clientNear := st.hopPair(t)
 	originNear, originFar := st.hopPair(t)
 	originPair := func() (near, far hop.Stream) {
