@@ -287,3 +287,20 @@ func readAnswer(t *testing.T, r io.Reader) *http.Response {
 	}
 	return resp
 }
+
+func TestAClientsPartHoldsWhatPolicyLetsATunnelHold(t *testing.T) {
+	for _, c := range []struct{ all, tunnel, want int }{
+		{64 << 20, 1 << 20, 16 << 20},
+		{64 << 20, 20 << 20, 40 << 20},
+		{64 << 20, 100 << 20, 64 << 20},
+	} {
+		st := newStage(t, func(p *Proxy) { p.Limits.HeldBytes, p.Policy.HeldBytes = c.all, c.tunnel })
+		r, err := st.proxy.start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.holders.max != int64(c.want) {
+			t.Errorf("of %d, with %d for a tunnel: %d", c.all, c.tunnel, r.holders.max)
+		}
+	}
+}

@@ -109,7 +109,8 @@ func (p *Proxy) newRunning() (*running, error) {
 	}
 	r.via = pseudonym(r.name)
 	r.held = &budget{max: int64(r.limits.HeldBytes)}
-	r.holders = newQuota(r.limits.part(r.limits.HeldBytes))
+	// Whatever the part, one tunnel can hold what Policy lets it: it would else stall short of its end.
+	r.holders = newQuota(max(r.limits.part(r.limits.HeldBytes), min(2*r.policy.HeldBytes, r.limits.HeldBytes)))
 	r.crowd = newQuota(r.limits.part(r.limits.Connections))
 	r.noise = newThrottle(10, 100)
 	r.targets = newDialer(&p.Targets, p.ConnectTo, &r.limits, r.ownListeners)
