@@ -76,6 +76,13 @@ func (s *session) target(req *hop.Request) (*Target, error) {
 	if own > 1 || fields.HasVia(req.Header, s.run.via) {
 		return nil, errLoop()
 	}
+	via := 0
+	for _, v := range req.Header.Values(fields.Via) {
+		via += len(v)
+	}
+	if via > maxVia {
+		return nil, badRequest("via is too long", nil)
+	}
 	if err := er.CheckProxy(req.Authority, s.run.leafHash); err != nil {
 		return nil, badRequest("evidence-request is for another proxy or authority", err)
 	}
@@ -84,6 +91,10 @@ func (s *session) target(req *hop.Request) (*Target, error) {
 	}
 	return &Target{Mode: fields.Intact, Authority: req.Authority, Request: er, Client: s.id}, nil
 }
+
+// maxVia is how long the via of a request may be, which goes on to the origin: some forty proxies. It stops a
+// client from filling the header list that the origin allows, which would be our fault then.
+const maxVia = 4 << 10
 
 func errLoop() *answer {
 	return &answer{status: http.StatusBadGateway, reason: fields.ErrorProxyLoopDetected, details: "the request passed this proxy before"}

@@ -260,6 +260,9 @@ func TestRequestsThatAreRefusedBeforeAnythingIsDialled(t *testing.T) {
 		{"via itself", func(r *hop.Request, _ *tlsmsg.InspectionOffer) {
 			r.Header.Set("Via", "1.1 a.example, 2 "+strings.ToUpper(proxyName))
 		}, 502, "proxy_loop_detected"},
+		{"a long via", func(r *hop.Request, _ *tlsmsg.InspectionOffer) {
+			r.Header["Via"] = []string{"2 a.example", "2 " + strings.Repeat("b", maxVia)}
+		}, 400, "http_request_error"},
 		{"an authority that is not canonical", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Authority = "ORIGIN.example:443" }, 400, "http_request_error"},
 		{"an authority without port", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Authority = originName }, 400, "http_request_error"},
 		{"a path", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Path = "/x" }, 400, "http_request_error"},
