@@ -512,6 +512,9 @@ func TestP6ALiarCannotInventA470(t *testing.T) {
 				var n *Net
 				if x.dial != nil {
 					cfg.Dial = func(ctx context.Context, target *proxy.Target) (*proxy.Upstream, error) {
+						if target.Mode == fields.Blind {
+							return n.Proxy.Dial(ctx, target) // the client has fallen for it
+						}
 						return x.dial(n)(ctx, target)
 					}
 				}

@@ -342,6 +342,7 @@ func TestHalfARequestEnds(t *testing.T) {
 			}
 			io.WriteString(tun, half)
 			start := time.Now()
+			tun.SetReadDeadline(start.Add(time.Hour))
 			_, err = io.ReadAll(tun)
 			if waited := time.Since(start); waited > 2*time.Minute {
 				t.Errorf("%q is kept for %v", half, waited)
