@@ -93,6 +93,11 @@ func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
 	if resp.Close {
 		c.tunnel.busy.Store(false) // the end of the response is the end of the tunnel, and nothing to cut
 	}
+	if !resp.ProtoAtLeast(1, 1) {
+		// net/http would keep the connection where an HTTP/1.0 origin asks for it. The proxy, which knows
+		// no such extension, would kill the next request.
+		x.pool.noMore(c)
+	}
 	x.rep.Status = resp.StatusCode
 	state := c.tunnel.ConnectionState()
 	resp.TLS = &state

@@ -39,6 +39,7 @@ type conn struct {
 	since time.Time
 	timer *time.Timer
 	gone  bool
+	last  bool // no exchange follows the one under way
 }
 
 type turnsKey struct{}
@@ -159,7 +160,7 @@ func (p *pool) putIdle(c *conn) {
 	if c.gone || c.idle || p.closed { // close closes what it found
 		return
 	}
-	if !p.keep {
+	if !p.keep || c.last {
 		// On a goroutine of its own: net/http calls the state hook where a goodbye to a slow peer must
 		// not hold it up.
 		p.wg.Go(func() {
@@ -176,6 +177,19 @@ func (p *pool) putIdle(c *conn) {
 		p.expire(c)
 	})
 	p.wakeLocked()
+}
+
+// noMore says that no exchange follows on c. c may have become idle already.
+func (p *pool) noMore(c *conn) {
+	p.mu.Lock()
+	c.last = true
+	idle := c.idle
+	p.unidleLocked(c)
+	p.mu.Unlock()
+	if idle {
+		c.cc.Close()
+		p.remove(c)
+	}
 }
 
 // expire closes c unless it was taken while its timer fired.

@@ -328,3 +328,37 @@ func TestCloseAtEveryStep(t *testing.T) {
 		}
 	}
 }
+
+// The proxy treats an HTTP/1.0 exchange as the last one of its tunnel.
+func TestAnHTTP10ResponseIsTheLastOfItsTunnel(t *testing.T) {
+	for _, response := range []string{
+		"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\nbody",
+		"HTTP/1.0 204 No Content\r\nConnection: keep-alive\r\n\r\n",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			hold := make(chan struct{})
+			w.handler = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				conn, buf, err := rw.(http.Hijacker).Hijack()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				buf.WriteString(response)
+				buf.Flush()
+				<-hold // it keeps its side of the connection
+			})
+			tr := w.transport(nil)
+			for i := range 2 {
+				if _, _, err := tryGet(t, tr, "https://origin.example/"); err != nil {
+					t.Errorf("request %d: %v", i, err)
+				}
+				synctest.Wait()
+			}
+			if got := w.opened(); got != 2 {
+				t.Errorf("%d tunnels for two exchanges", got)
+			}
+			close(hold)
+		})
+	}
+}
