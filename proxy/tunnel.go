@@ -205,6 +205,10 @@ func (t *tunnel) logEnd(err error) {
 			slog.String("direction", kill.Direction.String()),
 			slog.String("rule", oneLine(kill.Rule)),
 			slog.String("detail", oneLine(kill.Detail)))
+		if panicked := (*inspect.PanicError)(nil); errors.As(kill.Err, &panicked) {
+			// Whoever runs the inspector has to find the fault, and neither end is told.
+			attrs = append(attrs, slog.String("panic", oneLine(panicked.Error())), slog.String("stack", string(panicked.Stack)))
+		}
 		t.session.log.LogAttrs(t.session.ctx, slog.LevelWarn, "killed", attrs...)
 	case t.target.Mode == fields.Blind:
 		if err != nil {

@@ -774,3 +774,35 @@ func TestATunnelHasNoGoroutineAndLittleMemory(t *testing.T) {
 		t.Errorf("%d bytes each", each)
 	}
 }
+
+// faulty is an inspector with a bug.
+type faulty struct{}
+
+func (faulty) Begin(*Exchange) Inspection { panic("a bug in " + "the inspector") }
+
+func TestAPanicOfAnInspectorIsTheOperatorsToRead(t *testing.T) {
+	st := newStage(t, func(p *Proxy) { p.Inspectors = []Inspector{faulty{}} })
+	b := st.open(st.client(nil), st.cooperating())
+	sendUntilReset(b.client, data([]byte("GET / HTTP/1.1\r\nHost: "+originName+"\r\n\r\n")))
+	_, err := b.toClient.end()
+	killed := isKilled(err)
+	if killed == nil {
+		t.Fatalf("the client's end: %v", err)
+	}
+	tbs, err := verdict.Verify(killed.Verdict, verdict.Expect{
+		Proxy: st.proxy.Certificate.Leaf, Nonce: b.connect.offer.Nonce, Authority: authority, CheckLeaf: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tbs.Rule != "inspector-panic" || strings.Contains(tbs.Detail, "bug") {
+		t.Errorf("verdict %+v", tbs)
+	}
+	b.toOrigin.end()
+	st.close() // the line is written by then
+	for _, want := range []string{"a bug in the inspector", "faulty.Begin"} {
+		if !strings.Contains(st.log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, st.log)
+		}
+	}
+}
