@@ -75,6 +75,7 @@ func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
 	r := x.req.WithContext(ctx)
 	r.Body = x.body
 	r.Host = hostOf(x.req, c.key)
+	x.pool.sent(c, false)
 	resp, err = c.cc.RoundTrip(r)
 	if err != nil {
 		err = x.failure(c, err)
@@ -111,6 +112,7 @@ func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
 	} else {
 		resp.Body = b
 	}
+	x.pool.sent(c, true)
 	return resp, true, nil
 }
 

@@ -40,6 +40,8 @@ type conn struct {
 	timer *time.Timer
 	gone  bool
 	last  bool // no exchange follows the one under way
+	// sending: a RoundTrip has not returned; rested: meanwhile its exchange has ended.
+	sending, rested bool
 }
 
 type turnsKey struct{}
@@ -160,6 +162,10 @@ func (p *pool) putIdle(c *conn) {
 	if c.gone || c.idle || p.closed { // close closes what it found
 		return
 	}
+	if c.sending {
+		c.rested = true
+		return
+	}
 	if !p.keep || c.last {
 		// On a goroutine of its own: net/http calls the state hook where a goodbye to a slow peer must
 		// not hold it up.
@@ -177,6 +183,19 @@ func (p *pool) putIdle(c *conn) {
 		p.expire(c)
 	})
 	p.wakeLocked()
+}
+
+// sent begins and ends a RoundTrip on c. net/http calls the state hook of an exchange without a response
+// body before it hands the response over: who closed c then would have an error in its place.
+func (p *pool) sent(c *conn, over bool) {
+	p.mu.Lock()
+	c.sending = !over
+	rested := c.rested && over
+	c.rested = false
+	p.mu.Unlock()
+	if rested {
+		p.putIdle(c)
+	}
 }
 
 // noMore says that no exchange follows on c. c may have become idle already.
