@@ -39,7 +39,7 @@ func (d *Dialer) direct(ctx context.Context, a *attempt) (*Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tunnel{level: Direct, authority: a.authority, wire: &wire{Conn: raw}}
+	t := &Tunnel{level: Direct, authority: a.authority, wire: &wire{Conn: raw}, readEnd: make(chan struct{})}
 	if err := d.plainTLS(ctx, a, t, &noEOF{t.wire}); err != nil {
 		raw.Close()
 		return nil, err

@@ -38,9 +38,12 @@ type Tunnel struct {
 	written atomic.Int64
 	closing atomic.Bool
 	ended   atomic.Bool // by the origin, in order
-	once    sync.Once
-	mu      sync.Mutex
-	cause   error // the first error that was not ours
+	// readEnd is closed when Read has failed or come to the end; nil but at direct.
+	readEnd   chan struct{}
+	endOfRead sync.Once
+	once      sync.Once
+	mu        sync.Mutex
+	cause     error // the first error that was not ours
 }
 
 var _ net.Conn = (*Tunnel)(nil)
@@ -114,6 +117,9 @@ func (t *Tunnel) Read(p []byte) (int, error) {
 	} else if err != nil {
 		err = t.failed(err)
 	}
+	if err != nil && t.readEnd != nil {
+		t.endOfRead.Do(func() { close(t.readEnd) })
+	}
 	return n, err
 }
 
@@ -125,9 +131,25 @@ func (t *Tunnel) Write(p []byte) (int, error) {
 		t.written.Add(int64(max(n, 1)))
 	}
 	if err != nil {
+		t.awaitReader()
 		err = t.failed(err)
 	}
 	return n, err
+}
+
+// awaitReader gives a Read that is under way a moment to find out why the origin closed the connection that
+// a Write has failed on: an alert that says so is there to be read, on a connection without a proxy. A
+// proxy's hop says the same to both.
+func (t *Tunnel) awaitReader() {
+	if t.level != Direct || t.closing.Load() {
+		return
+	}
+	patience := time.NewTimer(closeTimeout)
+	defer patience.Stop()
+	select {
+	case <-t.readEnd:
+	case <-patience.C:
+	}
 }
 
 // CloseWrite tells the origin that nothing more follows.
