@@ -348,7 +348,7 @@ func TestAnHTTP10ResponseIsTheLastOfItsTunnel(t *testing.T) {
 				buf.Flush()
 				<-hold // it keeps its side of the connection
 			})
-			tr := w.transport(nil)
+			tr := w.transport(func(tr *Transport) { tr.ResponseTimeout = time.Second })
 			for i := range 2 {
 				if _, _, err := tryGet(t, tr, "https://origin.example/"); err != nil {
 					t.Errorf("request %d: %v", i, err)

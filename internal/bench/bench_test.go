@@ -74,8 +74,8 @@ func BenchmarkExchange(b *testing.B) {
 	}
 }
 
-// BenchmarkTunnel opens a tunnel, or a connection, for each exchange of 1 KiB.
-func BenchmarkTunnel(b *testing.B) {
+// BenchmarkFresh makes every connection anew for each exchange of 1 KiB, hops and tunnels alike.
+func BenchmarkFresh(b *testing.B) {
 	for _, p := range paths() {
 		b.Run(p.name, func(b *testing.B) {
 			rt := p.open(b, newWorld(b))
@@ -87,6 +87,31 @@ func BenchmarkTunnel(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkTunnel opens a tunnel for each exchange of 1 KiB, evidence and inner handshake included, on
+// hops that stay. Beside it, what makes a new connection each time.
+func BenchmarkTunnel(b *testing.B) {
+	for _, p := range paths()[:2] {
+		b.Run(p.name, func(b *testing.B) {
+			rt := p.open(b, newWorld(b))
+			closer := rt.(interface{ CloseIdleConnections() })
+			b.ReportAllocs()
+			for b.Loop() {
+				fetch(b, rt, "/small", 1024)
+				closer.CloseIdleConnections()
+			}
+		})
+	}
+	b.Run("vitrine", func(b *testing.B) {
+		tr := openVitrine(b, newWorld(b))
+		tr.IdleTimeout = -1 // no tunnel outlives its exchange
+		fetch(b, tr, "/small", 1024)
+		b.ReportAllocs()
+		for b.Loop() {
+			fetch(b, tr, "/small", 1024)
+		}
+	})
 }
 
 func fetch(b *testing.B, rt http.RoundTripper, path string, want int64) {
@@ -215,7 +240,7 @@ func openRelay(b *testing.B, w *world) http.RoundTripper {
 	return stockTransport(b, w, ln.Addr())
 }
 
-func openVitrine(b *testing.B, w *world, inspectors ...proxy.Inspector) http.RoundTripper {
+func openVitrine(b *testing.B, w *world, inspectors ...proxy.Inspector) *client.Transport {
 	cert, err := w.proxies.Proxy(glass)
 	if err != nil {
 		b.Fatal(err)
