@@ -37,7 +37,8 @@ fuzz:
 
 # The main job beside direct HTTPS and a relay that terminates TLS; bench-all adds every package's own.
 bench:
-	go test -run '^$$' -bench . -benchmem ./internal/bench
+	go test -run '^$$' -bench 'Bulk|Exchange|Fresh' -benchmem -count 3 ./internal/bench
+	go test -run '^$$' -bench Tunnel -benchtime 200x -benchmem -count 3 ./internal/bench
 
 bench-all:
 	go test -run '^$$' -bench . -benchmem ./...

@@ -1,7 +1,11 @@
 // Package bench compares the main job with what people run today: direct HTTPS, and a relay that
 // terminates TLS and reads. It has benchmarks only; run them with
 //
-//	go test -run '^$' -bench . -benchmem -count 5 ./internal/bench
+//	go test -run '^$' -bench 'Bulk|Exchange|Fresh' -benchmem -count 3 ./internal/bench
+//	go test -run '^$' -bench Tunnel -benchtime 200x -benchmem -count 3 ./internal/bench
+//
+// The second has a count because an origin answers 256 new tunnels of one hop at once and 256 a second
+// from then on: a longer run would measure that limit.
 //
 // Client, relay and origin run in one process on loopback sockets, so the ratios between rows of one
 // run say something and single figures say little.
