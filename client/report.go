@@ -52,7 +52,9 @@ type EvidenceReport struct {
 	Hop           HopReport `json:"hop"`
 }
 
-// A HopReport is hop 2 as the proxy sees it. It is the proxy's word unless InnerReport.Confirmed.
+// A HopReport is hop 2 as the proxy sees it. With InnerReport.Confirmed the origin vouches for version,
+// suite and ALPN, and a verified transcript shows them in its own handshake. The rest, and all of it
+// otherwise, is the proxy's word; so is the group unless the evidence is a transcript of TLS 1.3.
 type HopReport struct {
 	Version string `json:"version"`
 	Suite   string `json:"suite"`

@@ -146,7 +146,9 @@ func TestShutdownIsBounded(t *testing.T) {
 
 // cutShort says that a body was cut: by whoever can cut a tunnel, or by the origin itself, which may have
 // time to say close_notify where it closes.
-func cutShort(err error) bool { return class(err) == "integrity" || errors.Is(err, io.ErrUnexpectedEOF) }
+func cutShort(err error) bool {
+	return class(err) == "integrity" || errors.Is(err, io.ErrUnexpectedEOF)
+}
 
 // A peer that dies in the middle of a body: the end is not taken for one, and the report says how much came.
 func TestADeadPeerInABody(t *testing.T) {
