@@ -69,13 +69,9 @@ type ConnectTo = connectto.Rules
 // ParseConnectTo reads rules in curl's form, HOST1:PORT1:HOST2:PORT2: what was for HOST1 and PORT1 (empty: for
 // any) is dialled at HOST2 and PORT2 (empty: the same). IPv6 addresses are in brackets.
 func ParseConnectTo(rules ...string) (ConnectTo, error) {
-	var list ConnectTo
-	for _, s := range rules {
-		r, err := connectto.Parse(s)
-		if err != nil {
-			return nil, fmt.Errorf("client: %w", err)
-		}
-		list = append(list, r)
+	list, err := connectto.ParseRules(rules...)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
 	}
 	return list, nil
 }

@@ -54,7 +54,7 @@ type Config struct {
 
 	// Limits are those of a hop. Where IdleTimeout, SettingsTimeout or FrameTimeout is zero the
 	// server's own IdleTimeout and ReadHeaderTimeout take their place, if it has them.
-	Limits hop.Limits
+	Limits Limits
 
 	// HandshakeTimeout bounds an inner handshake; default the server's ReadHeaderTimeout, or 10 s. It
 	// stops clients that open tunnels and go silent.
@@ -68,6 +68,9 @@ type Config struct {
 	// Time gives the time; default srv.TLSConfig.Time, or time.Now.
 	Time func() time.Time
 }
+
+// Limits bound what a proxy can make one hop hold. Every zero field means its default.
+type Limits = hop.Limits
 
 // MaxLifetime is the longest Config.Lifetime: what a proxy may cache at most.
 const MaxLifetime = 24 * time.Hour

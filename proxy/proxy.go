@@ -21,7 +21,6 @@ import (
 	"sync"
 	"time"
 
-	"vitrine/internal/connectto"
 	"vitrine/internal/fields"
 	"vitrine/proxy/inspect"
 )
@@ -78,7 +77,7 @@ type Proxy struct {
 	Targets TargetPolicy
 	// ConnectTo sends connections elsewhere than their authority says. An address that a rule names is
 	// dialled although Targets would refuse it: the operator wrote it down.
-	ConnectTo connectto.Rules
+	ConnectTo ConnectTo
 	// Limits bound what peers can make the proxy spend.
 	Limits Limits
 	// Log gets a line for every exchange that passed, every tunnel that ended early and every refusal.
@@ -99,7 +98,7 @@ type Proxy struct {
 type Policy struct {
 	// Modes are those that the proxy allows, of intact and blind. Default (nil): intact alone. Empty
 	// and not nil refuses everything.
-	Modes []fields.Mode
+	Modes []Mode
 	// HeldBytes bounds what one direction of a tunnel may hold back for its inspectors; past it the
 	// tunnel is killed. Default: 1 MiB.
 	HeldBytes int

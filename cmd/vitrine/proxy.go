@@ -109,13 +109,9 @@ func parseModes(s string) ([]fields.Mode, error) {
 }
 
 func parseConnectTo(values []string) (connectto.Rules, error) {
-	var rules connectto.Rules
-	for _, v := range values {
-		rule, err := connectto.Parse(v)
-		if err != nil {
-			return nil, usagef("--connect-to: %v", err)
-		}
-		rules = append(rules, rule)
+	rules, err := connectto.ParseRules(values...)
+	if err != nil {
+		return nil, usagef("--connect-to: %v", err)
 	}
 	return rules, nil
 }

@@ -1,7 +1,7 @@
 // Package connectto is curl's --connect-to: rules that send a connection elsewhere than its
 // authority says, while names, certificates and Host stay those of the authority.
 //
-// Call [Parse] for each rule and [Rules.Lookup] before dialling.
+// Call [ParseRules] and, before dialling, [Rules.Lookup].
 package connectto
 
 import (
@@ -135,6 +135,19 @@ func number(port int) string {
 
 // Rules are tried in order; the first that matches decides, as in curl.
 type Rules []Rule
+
+// ParseRules reads rules in their order.
+func ParseRules(rules ...string) (Rules, error) {
+	var list Rules
+	for _, s := range rules {
+		r, err := Parse(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
 
 // Lookup says where a connection to host and port goes. host has no brackets and is compared without
 // regard to case. ok is false when no rule matches; addr and to are then host and port.
