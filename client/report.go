@@ -159,17 +159,12 @@ func innerReport(cs *tls.ConnectionState) *InnerReport {
 	return r
 }
 
-// suiteName knows the suites of RFC 9150, which crypto/tls does not.
+// suiteName is empty where there is no suite.
 func suiteName(id uint16) string {
-	switch id {
-	case tlsmsg.SuiteSHA256:
-		return "TLS_SHA256_SHA256"
-	case tlsmsg.SuiteSHA384:
-		return "TLS_SHA384_SHA384"
-	case 0:
+	if id == 0 {
 		return ""
 	}
-	return tls.CipherSuiteName(id)
+	return tlsmsg.SuiteName(id)
 }
 
 // groupName is the name in TLS's registry where crypto/tls has one of its own.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +62,9 @@ func TestDialTunnelIsAConnection(t *testing.T) {
 		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "hello" {
 			t.Errorf("%s: %q, %v", level, body, err)
 		}
+		if conn.LocalAddr() == nil || conn.RemoteAddr() == nil {
+			t.Errorf("%s: addresses %v, %v", level, conn.LocalAddr(), conn.RemoteAddr())
+		}
 		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
 			t.Errorf("%s: %v after close_notify, want io.EOF", level, err)
 		}
@@ -70,6 +74,59 @@ func TestDialTunnelIsAConnection(t *testing.T) {
 		if err := conn.Close(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s: second Close: %v", level, err)
 		}
+	}
+}
+
+// A deadline that has passed is an error of its own and no fault of the tunnel, and half of a tunnel can end.
+func TestATunnelsDeadlinesAndHalfClose(t *testing.T) {
+	w := newWorld(t)
+	for _, level := range []Level{Intact, Blind, Direct} {
+		d := w.dialer()
+		d.Levels = []Level{level}
+		tun, err := d.DialTunnel(t.Context(), "origin.example:443")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, set := range map[string]func(time.Time) error{"SetReadDeadline": tun.SetReadDeadline, "SetDeadline": tun.SetDeadline} {
+			if err := set(time.Now().Add(-time.Second)); err != nil {
+				t.Errorf("%s: %s: %v", level, name, err)
+			}
+			if _, err := tun.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: %s: Read: %v", level, name, err)
+			}
+			if err := tun.SetDeadline(time.Time{}); err != nil {
+				t.Errorf("%s: %v", level, err)
+			}
+		}
+		io.WriteString(tun, "GET / HTTP/1.1\r\nHost: origin.example\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(tun), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "hello" {
+			t.Errorf("%s: %q, %v", level, body, err)
+		}
+		if err := tun.CloseWrite(); err != nil {
+			t.Errorf("%s: CloseWrite: %v", level, err)
+		}
+		if _, err := tun.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("%s: %v after both have ended, want io.EOF", level, err)
+		}
+		if _, err := tun.Write([]byte("x")); err == nil {
+			t.Errorf("%s: a Write behind CloseWrite", level)
+		}
+		tun.Close()
+
+		if tun, err = d.DialTunnel(t.Context(), "origin.example:443"); err != nil {
+			t.Fatal(err)
+		}
+		if err := tun.SetWriteDeadline(time.Now().Add(-time.Second)); err != nil {
+			t.Errorf("%s: SetWriteDeadline: %v", level, err)
+		}
+		if _, err := tun.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: Write: %v", level, err)
+		}
+		tun.Close()
 	}
 }
 

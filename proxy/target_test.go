@@ -335,3 +335,19 @@ func TestDialsThatNeverGetTheirTurn(t *testing.T) {
 		}
 	})
 }
+
+func TestConnectToInCurlsForm(t *testing.T) {
+	rules, err := ParseConnectTo("origin.example:443:[::1]:8443", "::192.0.2.1:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if addr, port, ok := rules.Lookup("origin.example", 443); addr != "::1" || port != 8443 || !ok {
+		t.Errorf("%s %d %t", addr, port, ok)
+	}
+	if addr, port, ok := rules.Lookup("other.example", 444); addr != "192.0.2.1" || port != 444 || !ok {
+		t.Errorf("%s %d %t", addr, port, ok)
+	}
+	if rules, err := ParseConnectTo("nonsense"); err == nil {
+		t.Errorf("%v", rules)
+	}
+}

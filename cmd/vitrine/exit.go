@@ -42,12 +42,6 @@ func usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// A silentError carries an exit status for a failure that has been printed already.
-type silentError struct{ err error }
-
-func (e *silentError) Error() string { return e.err.Error() }
-func (e *silentError) Unwrap() error { return e.err }
-
 // exitCode is the exit status that err stands for.
 func exitCode(err error) int {
 	var (

@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -45,7 +44,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 	} else if len(args) > 1 && args[1] == "fetch" {
 		err = new(report).write(reportFlag(args[2:]), err)
 	}
-	if err != nil && !errors.As(err, new(*silentError)) {
+	if err != nil {
 		fmt.Fprintf(std.err, "vitrine: %s\n", oneLine(err.Error()))
 	}
 	return exitCode(err)

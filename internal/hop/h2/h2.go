@@ -15,7 +15,6 @@ package h2
 import (
 	"crypto/tls"
 	"errors"
-	"net"
 
 	"vitrine/internal/hop"
 )
@@ -60,12 +59,4 @@ func start(conn *tls.Conn, cfg *Config, server bool) (hop.Session, error) {
 	}
 	s.run()
 	return s, nil
-}
-
-// startPlain runs a session without TLS. It exists for conformance tests: there is nothing that its
-// SETTINGS could be bound to, so it neither announces nor takes frames of ours.
-func startPlain(conn net.Conn, cfg *Config, server bool) *session {
-	s := newSession(conn, cfg, server)
-	s.run()
-	return s
 }

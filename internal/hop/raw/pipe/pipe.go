@@ -158,8 +158,8 @@ func (h *half) set(d *deadline, t time.Time) {
 	if d.timer != nil {
 		d.timer.Stop()
 	}
-	d.past, d.timer = false, nil
-	if !t.IsZero() {
+	d.past, d.timer = !t.IsZero() && time.Until(t) <= 0, nil
+	if !t.IsZero() && !d.past {
 		var timer *time.Timer
 		timer = time.AfterFunc(time.Until(t), func() {
 			h.mu.Lock()
