@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -303,4 +304,50 @@ func TestAClientsPartHoldsWhatPolicyLetsATunnelHold(t *testing.T) {
 			t.Errorf("of %d, with %d for a tunnel: %d", c.all, c.tunnel, r.holders.max)
 		}
 	}
+}
+
+// What one client has asked for and not got yet is bounded; more of it waits unread.
+func TestOneClientsConnectsUnderWayAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		dialling := 0
+		unblock := make(chan struct{})
+		st := newStage(t, func(p *Proxy) {
+			p.Limits.Setups = 2
+			p.Targets.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				mu.Lock()
+				dialling++
+				mu.Unlock()
+				select {
+				case <-unblock:
+				case <-ctx.Done():
+				}
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errRefused}
+			}
+		})
+		s := st.client(nil)
+		var wg sync.WaitGroup
+		for i := range 5 { // to as many origins, because CONNECTs to one share a dial
+			wg.Go(func() {
+				c, err := st.tryConnect(s, fmt.Sprintf("origin%d.example:443", i))
+				if err != nil {
+					t.Error(err)
+				} else if c.resp.Status/100 != 5 {
+					t.Errorf("status %d", c.resp.Status)
+				}
+			})
+		}
+		synctest.Wait()
+		mu.Lock()
+		if dialling != 2 {
+			t.Errorf("%d CONNECTs are being answered, want 2", dialling)
+		}
+		mu.Unlock()
+		close(unblock)
+		wg.Wait()
+		if dialling != 5 {
+			t.Errorf("%d CONNECTs were answered, want 5", dialling)
+		}
+		st.close()
+	})
 }

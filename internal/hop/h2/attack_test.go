@@ -167,6 +167,19 @@ func TestContinuationFlood(t *testing.T) {
 	}
 }
 
+// A field that is fine, a byte at a time: nothing but the number of frames is wrong with it.
+func TestContinuationFloodOfOneLongField(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := rawClient(t, nil).greet()
+		block := p.encode(append(connectFields, "long", strings.Repeat("x", 3000))...)
+		p.must(p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:1]}))
+		n := p.flood(len(block)-1, func(i int) error { return p.fr.WriteContinuation(1, false, block[i+1:i+2]) })
+		if n > 17 {
+			t.Errorf("%d CONTINUATION frames before the session ended", n)
+		}
+	})
+}
+
 // CVE-2016-6581: one entry of the dynamic table, named again and again.
 func TestHPACKBomb(t *testing.T) {
 	bubble(t, func(t *testing.T) {

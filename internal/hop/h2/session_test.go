@@ -141,6 +141,37 @@ func TestRefusalComesWithStatusFieldsAndBody(t *testing.T) {
 	})
 }
 
+// The end of a closed connection whose peer says nothing is not waited for longer than Limits.Linger.
+func TestACloseThatNobodyAnswersEndsByItself(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		client, server := sessions(t, nil, nil)
+		accepted := make(chan hop.Stream, 1)
+		go func() {
+			in, err := server.Accept(context.Background())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			st, err := in.Accept(&hop.Response{Status: 200})
+			if err != nil {
+				t.Error(err)
+			}
+			accepted <- st
+		}()
+		_, st, err := client.Open(context.Background(), connectRequest())
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-accepted
+		begin := time.Now()
+		hop.NewConn(st).Close()
+		eventually(t, func() bool { return open(client)+open(server) == 0 })
+		if took := time.Since(begin); took < 5*time.Second || took > 6*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // open is how many streams a session has.
 func open(s *session) int {
 	s.mu.Lock()
