@@ -144,7 +144,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 func need(c *cli.Context, names ...string) error {
 	for _, name := range names {
 		if c.String(name) == "" {
-			return usagef("--%s is needed; see \"vitrine %s --help\"", name, c.Command.Name)
+			return usagef("--%s is needed; see \"%s --help\"", name, c.Command.HelpName)
 		}
 	}
 	return nil

@@ -73,7 +73,7 @@ func readVersion() version {
 // noArguments refuses arguments where a command has none: ignoring them would hide a mistake.
 func noArguments(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("%s takes no argument %q; see \"vitrine %s --help\"", c.Command.Name, c.Args().First(), c.Command.Name)
+		return usagef("%s takes no argument %q; see \"%s --help\"", c.Command.Name, c.Args().First(), c.Command.HelpName)
 	}
 	return nil
 }
