@@ -5,10 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 
 	"vitrine/frames"
 	"vitrine/internal/evidence"
@@ -25,11 +25,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 	if _, err := rand.Read(offer.Nonce[:]); err != nil {
 		return nil, nil, err
 	}
-	name := a.host
-	if _, err := netip.ParseAddr(name); err == nil {
-		name = "" // no SNI for an address (RFC 6066, section 3)
-	}
-	request, err := evidence.NewRequest(offer, name)
+	request, err := evidence.RequestFor(offer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("client: %w", err)
 	}
@@ -44,7 +40,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 	}
 	a.rep.EvidenceBytes = resp.Evidence
 	check := func() (*evidence.Result, error) {
-		return a.verifyEvidence(resp.Evidence, &evidence.Verifier{
+		return a.verifyEvidence(resp.Evidence, offer.Nonce, &evidence.Verifier{
 			Request: request, Sent: sent, Authority: a.authority, Proxies: offer.Proxies, Roots: d.Roots, Time: d.now,
 		})
 	}
@@ -88,7 +84,7 @@ func (d *Dialer) connect(ctx context.Context, s *session, t *Tunnel, req *hop.Re
 }
 
 // verifyEvidence verifies what the proxy showed about the origin and writes it into the report.
-func (a *attempt) verifyEvidence(raw []byte, v *evidence.Verifier) (*evidence.Result, error) {
+func (a *attempt) verifyEvidence(raw []byte, nonce [32]byte, v *evidence.Verifier) (*evidence.Result, error) {
 	if len(raw) == 0 {
 		return nil, &IntegrityError{What: "the proxy showed no evidence about the origin"}
 	}
@@ -96,7 +92,9 @@ func (a *attempt) verifyEvidence(raw []byte, v *evidence.Verifier) (*evidence.Re
 	if err != nil {
 		return nil, &IntegrityError{What: "the evidence is malformed", Err: err}
 	}
-	rep := &EvidenceReport{Kind: e.Kind.String(), Authority: e.Authority, Hop: hopReport(&e.Hop)}
+	rep := &EvidenceReport{
+		Kind: e.Strength().String(), Authority: e.Authority, Nonce: hex.EncodeToString(nonce[:]), Hop: hopReport(&e.Hop),
+	}
 	a.rep.Evidence = rep
 	result, err := v.Verify(e)
 	if err != nil {

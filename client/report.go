@@ -39,13 +39,19 @@ type Report struct {
 type ProxyReport struct {
 	Subject string `json:"subject"`
 	SPKI    string `json:"spki_sha256"`
+	Leaf    string `json:"leaf_sha256"` // of the whole certificate: its name in evidence and verdicts
 }
 
 // An EvidenceReport is what the proxy showed about the origin. Unless Verified, kind, authority and hop
 // are only what was claimed.
 type EvidenceReport struct {
-	Kind          string    `json:"kind"` // claim, transcript or authenticator
-	Authority     string    `json:"authority"`
+	// Kind is claim, transcript or authenticator. An authenticator in which the origin does not answer
+	// `inspection` is a transcript here: it proves no more than one.
+	Kind      string `json:"kind"`
+	Authority string `json:"authority"`
+	// Nonce is N of the CONNECT, in hex: what the evidence answers if it was made for this tunnel. With
+	// it, and with ProxyReport.Leaf, saved evidence can be verified again.
+	Nonce         string    `json:"nonce"`
 	Verified      bool      `json:"verified"`
 	OriginSubject string    `json:"origin_subject"`
 	OriginSPKI    string    `json:"origin_spki_sha256"`
@@ -134,7 +140,8 @@ func proxyReport(leaf *x509.Certificate, name string) ProxyReport {
 	if subject == "" {
 		subject = name
 	}
-	return ProxyReport{Subject: subject, SPKI: spki(leaf)}
+	hash := pki.LeafHash(leaf)
+	return ProxyReport{Subject: subject, SPKI: spki(leaf), Leaf: hex.EncodeToString(hash[:])}
 }
 
 func spki(cert *x509.Certificate) string {

@@ -16,7 +16,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vitrine/internal/evidence"
 	"vitrine/internal/hop"
+	"vitrine/internal/tlsmsg"
 )
 
 func get(t *testing.T, tr *Transport, url string) (*http.Response, []byte) {
@@ -72,13 +74,37 @@ func TestFetchAtIntactIsConfirmedAndReported(t *testing.T) {
 	}
 	sum := sha256.Sum256([]byte("hello"))
 	want := `{"level":"intact","status":200,"exit":0,"body_sha256":"` + hex.EncodeToString(sum[:]) + `","bytes":5,` +
-		`"proxies":[{"subject":"CN=proxy.example","spki_sha256":"` + spki(w.proxy.Leaf) + `"}],` +
-		`"evidence":{"kind":"authenticator","authority":"origin.example:443","verified":true,"origin_subject":"CN=origin.example",` +
+		`"proxies":[{"subject":"CN=proxy.example","spki_sha256":"` + spki(w.proxy.Leaf) + `","leaf_sha256":"` + r.Proxies[0].Leaf + `"}],` +
+		`"evidence":{"kind":"authenticator","authority":"origin.example:443","nonce":"` + r.Evidence.Nonce + `","verified":true,"origin_subject":"CN=origin.example",` +
 		`"origin_spki_sha256":"` + spki(w.origin.Leaf) + `","hop":{"version":"TLS 1.3","suite":"TLS_AES_128_GCM_SHA256","group":"X25519MLKEM768","alpn":"itls-h2/1"}},` +
 		`"inner":{"version":"TLS 1.3","suite":"TLS_SHA256_SHA256","group":"X25519","alpn":"http/1.1","resumed":false,"confirmed":true,` +
 		`"peer_spki_sha256":"` + spki(w.origin.Leaf) + `"},"killed":null,"error":null}`
 	if string(got) != want {
 		t.Errorf("report\n%s\nwant\n%s", got, want)
+	}
+}
+
+// What was saved of an exchange is enough to verify its evidence again.
+func TestAReportHoldsWhatItsEvidenceAnswers(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(nil)
+	resp, _ := get(t, tr, "https://origin.example/page")
+	r := ReportOf(resp)
+	offer := &tlsmsg.InspectionOffer{Authority: r.Evidence.Authority, Proxies: make([][32]byte, 1)}
+	decode := func(to []byte, from string) {
+		if n, err := hex.Decode(to, []byte(from)); n != len(to) || err != nil {
+			t.Fatalf("%q is not %d bytes: %v", from, len(to), err)
+		}
+	}
+	decode(offer.Nonce[:], r.Evidence.Nonce)
+	decode(offer.Proxies[0][:], r.Proxies[0].Leaf)
+	e, err := evidence.Parse(r.EvidenceBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := evidence.Recheck(e, offer, tr.Roots)
+	if err != nil || result.Answer == nil || spki(result.Origin) != r.Evidence.OriginSPKI {
+		t.Errorf("%+v, %v", result, err)
 	}
 }
 

@@ -123,7 +123,7 @@ func (d *Dial) Evidence(cs tls.ConnectionState, verified bool) (*Evidence, error
 	t := *e
 	t.Kind, t.Salt, t.Messages = Transcript, d.salt, bytes.Join(interleave(hellos, flight), nil)
 	// A transcript that the client would refuse says less than an honest claim.
-	if _, err := readTranscript(&t, d.req); err != nil {
+	if _, err := readTranscript(&t, expected{d.random, d.req.ServerName}); err != nil {
 		return e, nil
 	}
 	if _, err := t.Append(nil); err != nil {

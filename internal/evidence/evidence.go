@@ -121,6 +121,18 @@ type Evidence struct {
 	Messages []byte
 }
 
+// Strength is the kind that e counts as at most: an authenticator in which the origin does not answer
+// `inspection` proves key and freshness, which is what a transcript proves.
+func (e *Evidence) Strength() Kind {
+	if e.Kind != Authenticator {
+		return e.Kind
+	}
+	if a, err := parseAuthenticator(e.Authenticator); err != nil || a.leaf().Inspection == nil {
+		return Transcript
+	}
+	return Authenticator
+}
+
 // Parse reads evidence. It checks the form only. The error is an [*Error]; slices alias p.
 func Parse(p []byte) (*Evidence, error) {
 	if len(p) > frames.MaxEvidence {

@@ -17,6 +17,13 @@ type transcript struct {
 	certs   []*x509.Certificate // not verified yet
 	offered []string            // ALPN
 	picked  string
+	scheme  tls.SignatureScheme
+}
+
+// expected is what every ClientHello of a transcript has to hold.
+type expected struct {
+	random     [32]byte
+	serverName string
 }
 
 // offeredTokens says whether the ClientHello offered every token of this version, before anything that
@@ -47,12 +54,12 @@ func (m *messages) next(t tlsmsg.HandshakeType) ([]byte, error) {
 // peek is the type of the next message.
 func (m *messages) peek() tlsmsg.HandshakeType { return tlsmsg.MessageType(m.rest) }
 
-// readTranscript checks all of e's messages: that they answer req, that nothing in them takes away what a
-// signature means, the signature, and that the proxy's claims about the hop agree with them.
-func readTranscript(e *Evidence, req *Request) (*transcript, error) {
+// readTranscript checks all of e's messages: that they are of the handshake that want describes, that nothing
+// in them takes away what a signature means, the signature, and that the proxy's claims about the hop agree
+// with them.
+func readTranscript(e *Evidence, want expected) (*transcript, error) {
 	m := messages{e.Messages}
-	random := transcriptRandom(req.Nonce, e.Salt, req.Offer.Proxies, req.Offer.Authority)
-	first, err := readClientHello(&m, req, random)
+	first, err := readClientHello(&m, want)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +76,7 @@ func readTranscript(e *Evidence, req *Request) (*transcript, error) {
 	if sh.SupportedVersion == 0 {
 		t, hop, err = readTLS12(&m, first, sh)
 	} else {
-		t, hop, err = readTLS13(&m, req, first, sh)
+		t, hop, err = readTLS13(&m, want, first, sh)
 	}
 	if err != nil {
 		return nil, err
@@ -87,7 +94,7 @@ func readTranscript(e *Evidence, req *Request) (*transcript, error) {
 	return t, nil
 }
 
-func readClientHello(m *messages, req *Request, random [32]byte) (*tlsmsg.ClientHello, error) {
+func readClientHello(m *messages, want expected) (*tlsmsg.ClientHello, error) {
 	msg, err := m.next(tlsmsg.TypeClientHello)
 	if err != nil {
 		return nil, err
@@ -97,9 +104,9 @@ func readClientHello(m *messages, req *Request, random [32]byte) (*tlsmsg.Client
 		return nil, malformedBy(err)
 	}
 	switch {
-	case h.Random != random:
+	case h.Random != want.random:
 		return nil, foreign("the transcript is of another nonce, proxy or authority")
-	case h.ServerName != req.ServerName:
+	case h.ServerName != want.serverName:
 		return nil, foreign("the transcript is of a handshake with %q", h.ServerName)
 	case h.HasPSK || h.EarlyData:
 		// A resumed session is signed by nobody.
@@ -120,7 +127,7 @@ func readClientHello(m *messages, req *Request, random [32]byte) (*tlsmsg.Client
 }
 
 // readTLS13 reads what follows the first ServerHello, which may be a HelloRetryRequest.
-func readTLS13(m *messages, req *Request, ch *tlsmsg.ClientHello, sh *tlsmsg.ServerHello) (*transcript, *Hop, error) {
+func readTLS13(m *messages, want expected, ch *tlsmsg.ClientHello, sh *tlsmsg.ServerHello) (*transcript, *Hop, error) {
 	s, ok := suiteOf(sh.CipherSuite)
 	if !ok {
 		return nil, nil, malformed("a transcript with cipher suite %04x", sh.CipherSuite)
@@ -136,7 +143,7 @@ func readTLS13(m *messages, req *Request, ch *tlsmsg.ClientHello, sh *tlsmsg.Ser
 		hash.Write(sum)
 		hash.Write(sh.Raw)
 		var err error
-		if ch, sh, err = readRetry(m, req, ch, sh); err != nil {
+		if ch, sh, err = readRetry(m, want, ch, sh); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -198,7 +205,7 @@ func readTLS13(m *messages, req *Request, ch *tlsmsg.ClientHello, sh *tlsmsg.Ser
 	if err := tlsmsg.Verify(leaf.PublicKey, cv.Scheme, content, cv.Signature); err != nil {
 		return nil, nil, altered("the transcript's signature fails: %w", err)
 	}
-	return new(transcript), hop, nil
+	return &transcript{scheme: cv.Scheme}, hop, nil
 }
 
 func checkServerHello(ch *tlsmsg.ClientHello, sh *tlsmsg.ServerHello) error {
@@ -219,8 +226,8 @@ func checkServerHello(ch *tlsmsg.ClientHello, sh *tlsmsg.ServerHello) error {
 
 // readRetry reads the second ClientHello and the ServerHello behind a HelloRetryRequest. All that the
 // evidence rests on must be the same in both ClientHellos.
-func readRetry(m *messages, req *Request, first *tlsmsg.ClientHello, hrr *tlsmsg.ServerHello) (*tlsmsg.ClientHello, *tlsmsg.ServerHello, error) {
-	ch, err := readClientHello(m, req, first.Random)
+func readRetry(m *messages, want expected, first *tlsmsg.ClientHello, hrr *tlsmsg.ServerHello) (*tlsmsg.ClientHello, *tlsmsg.ServerHello, error) {
+	ch, err := readClientHello(m, want)
 	if err != nil {
 		return nil, nil, err
 	}

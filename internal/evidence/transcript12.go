@@ -68,7 +68,7 @@ func readTLS12(m *messages, ch *tlsmsg.ClientHello, sh *tlsmsg.ServerHello) (*tr
 	if !verifyTLS12(leaf.PublicKey, ske.Scheme, content, ske.Signature) {
 		return nil, nil, altered("the transcript's signature fails")
 	}
-	return new(transcript), hop, nil
+	return &transcript{scheme: ske.Scheme}, hop, nil
 }
 
 // verifyTLS12 checks a signature with the schemes of TLS 1.2 (RFC 5246, section 4.7, RFC 8446, section

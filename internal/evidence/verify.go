@@ -120,7 +120,10 @@ func (v *Verifier) checkTime(e *Evidence, now time.Time) error {
 }
 
 func (r *Result) transcript(e *Evidence, req *Request) ([]*x509.Certificate, error) {
-	t, err := readTranscript(e, req)
+	t, err := readTranscript(e, expected{
+		random:     transcriptRandom(req.Nonce, e.Salt, req.Offer.Proxies, req.Offer.Authority),
+		serverName: req.ServerName,
+	})
 	if err != nil {
 		return nil, err
 	}

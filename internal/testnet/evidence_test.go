@@ -295,7 +295,8 @@ func TestAnAuthenticatorWithoutAnAnswerIsNotConfirmed(t *testing.T) {
 				n := New(t, Config{Names: []string{"else.example"}})
 				n.serveOwnOrigin(x.evidence, x.inner)
 				rep := n.mustGet("/", "own")
-				if rep.Evidence.Kind != "authenticator" || !rep.Evidence.Verified || rep.Inner.Confirmed != x.confirmed || rep.Level != client.Intact {
+				kind := map[bool]string{true: "authenticator", false: "transcript"}[x.evidence]
+				if rep.Evidence.Kind != kind || !rep.Evidence.Verified || rep.Inner.Confirmed != x.confirmed || rep.Level != client.Intact {
 					t.Errorf("%+v %+v", rep.Evidence, rep.Inner)
 				}
 			})
