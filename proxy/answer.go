@@ -43,12 +43,12 @@ func (a *answer) Error() string {
 func (a *answer) Unwrap() error { return a.cause }
 
 // response is a as it goes on the wire. version is hop 1's HTTP version, target the authority.
-func (a *answer) response(r *running, version, target string) *hop.Response {
+func (a *answer) response(f *front, version, target string) *hop.Response {
 	h := make(http.Header)
-	fields.AppendVia(h, version, r.via)
+	fields.AppendVia(h, version, f.via)
 	if a.reason != "" || a.received != 0 {
 		h.Set(fields.ProxyStatusName, fields.ProxyStatus{
-			Proxy:          r.name,
+			Proxy:          f.name,
 			Error:          a.reason,
 			NextHop:        target,
 			NextProtocol:   a.protocol,
@@ -56,7 +56,7 @@ func (a *answer) response(r *running, version, target string) *hop.Response {
 			Details:        a.details,
 		}.String())
 	} else {
-		h.Set(fields.ProxyStatusName, fields.ProxyStatus{Proxy: r.name}.String())
+		h.Set(fields.ProxyStatusName, fields.ProxyStatus{Proxy: f.name}.String())
 	}
 	if a.status == frames.StatusInspectionRequired {
 		h.Set(fields.InspectionOptions, fields.FormatOptions(a.options))
@@ -70,9 +70,9 @@ func (a *answer) response(r *running, version, target string) *hop.Response {
 }
 
 // refuse makes the answer to a request that HTTP/1.1's carrier could not read.
-func (r *running) refuse(status int, reason string) *hop.Response {
+func (f *front) refuse(status int, reason string) *hop.Response {
 	a := &answer{status: status, reason: fields.ErrorHTTPRequest, details: reason}
-	return a.response(r, "1.1", "")
+	return a.response(f, "1.1", "")
 }
 
 func badRequest(details string, cause error) *answer {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"vitrine/frames"
@@ -21,10 +22,11 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 	if err != nil {
 		return err
 	}
-	if len(s.run.modes) == 0 {
+	modes := s.run.current.Load().policy.modes(t.Authority)
+	if len(modes) == 0 {
 		return errForbidden()
 	}
-	allowed := s.run.policy.allows(fields.Intact)
+	allowed := slices.Contains(modes, fields.Intact)
 	// A refusal by policy still shows evidence, made for this request: what the client may do instead
 	// depends on what the origin can do.
 	t.Fresh = !allowed
@@ -35,7 +37,7 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 	if up.Session == nil || !allowed {
 		defer up.Close()
 		up.retire(false)
-		return s.inspectionRequired(up, allowed)
+		return s.inspectionRequired(up, modes)
 	}
 	o, err := s.open(ctx, t, up, in.Request().Header)
 	if err != nil {
@@ -43,7 +45,7 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 	}
 	if o.stream == nil { // the second dial found an origin that picked no token
 		defer o.up.Close()
-		return s.inspectionRequired(o.up, allowed)
+		return s.inspectionRequired(o.up, modes)
 	}
 	return s.join(in, t, o)
 }
@@ -69,11 +71,11 @@ func (s *session) target(req *hop.Request) (*Target, error) {
 	}
 	own := 0
 	for _, leaf := range er.Offer.Proxies {
-		if leaf == s.run.leafHash {
+		if leaf == s.front.hash {
 			own++
 		}
 	}
-	if own > 1 || fields.HasVia(req.Header, s.run.via) {
+	if own > 1 || fields.HasVia(req.Header, s.front.via) {
 		return nil, errLoop()
 	}
 	via := 0
@@ -83,13 +85,13 @@ func (s *session) target(req *hop.Request) (*Target, error) {
 	if via > maxVia {
 		return nil, badRequest("via is too long", nil)
 	}
-	if err := er.CheckProxy(req.Authority, s.run.leafHash); err != nil {
+	if err := er.CheckProxy(req.Authority, s.front.hash); err != nil {
 		return nil, badRequest("evidence-request is for another proxy or authority", err)
 	}
 	if len(er.Offer.Proxies) != 1 {
 		return nil, badRequest("one proxy reads a tunnel in this version", nil)
 	}
-	return &Target{Mode: fields.Intact, Authority: req.Authority, Request: er, Client: s.id}, nil
+	return &Target{Mode: fields.Intact, Authority: req.Authority, Request: er, Client: s.id, front: s.front}, nil
 }
 
 // maxVia is how long the via of a request may be, which goes on to the origin: some forty proxies. It stops a
@@ -101,21 +103,21 @@ func errLoop() *answer {
 }
 
 func errForbidden() *answer {
-	return &answer{status: http.StatusForbidden, reason: fields.ErrorHTTPRequestDenied, details: "policy allows no tunnels"}
+	return &answer{status: http.StatusForbidden, reason: fields.ErrorHTTPRequestDenied, details: "policy allows no tunnels to this target"}
 }
 
 // inspectionRequired is a 470 with what the client needs to decide: evidence of what the origin can do,
-// and the modes that this proxy allows.
-func (s *session) inspectionRequired(up *Upstream, allowed bool) error {
+// and the modes that this proxy allows it.
+func (s *session) inspectionRequired(up *Upstream, modes []fields.Mode) error {
 	a := &answer{
 		status:   frames.StatusInspectionRequired,
 		reason:   fields.ErrorHTTPRequestDenied,
 		details:  "the origin picked no itls token",
 		protocol: up.State.NegotiatedProtocol,
-		options:  s.run.modes,
+		options:  modes,
 	}
-	if !allowed {
-		a.details = "policy allows no intact tunnels"
+	if !slices.Contains(modes, fields.Intact) {
+		a.details = "policy allows no intact tunnels to this target"
 	}
 	if up.Transcript != nil {
 		p, err := up.Transcript.Append(nil)
@@ -176,7 +178,7 @@ func (s *session) try(ctx context.Context, t *Target, up *Upstream, header http.
 	for _, via := range header.Values(fields.Via) {
 		h.Add(fields.Via, via)
 	}
-	fields.AppendVia(h, s.version, s.run.via)
+	fields.AppendVia(h, s.version, s.front.via)
 	h.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(t.Request.Raw))
 	wait, cancel := context.WithTimeout(ctx, s.run.limits.Handshake)
 	defer cancel()
@@ -227,8 +229,8 @@ func (s *session) prove(t *Target, up *Upstream, resp *hop.Response) (*evidence.
 // accepted is what a client is told with a 2xx.
 func (s *session) accepted(t *Target, protocol string, proof []byte) *hop.Response {
 	h := make(http.Header)
-	fields.AppendVia(h, s.version, s.run.via)
-	h.Set(fields.ProxyStatusName, fields.ProxyStatus{Proxy: s.run.name, NextHop: t.Authority, NextProtocol: protocol}.String())
+	fields.AppendVia(h, s.version, s.front.via)
+	h.Set(fields.ProxyStatusName, fields.ProxyStatus{Proxy: s.front.name, NextHop: t.Authority, NextProtocol: protocol}.String())
 	return &hop.Response{Status: http.StatusOK, Header: h, Evidence: proof}
 }
 
@@ -239,21 +241,13 @@ func (s *session) blind(ctx context.Context, in hop.Incoming) error {
 	if err != nil {
 		return badRequest("CONNECT needs host:port", err)
 	}
-	if fields.HasVia(req.Header, s.run.via) {
+	if fields.HasVia(req.Header, s.front.via) {
 		return errLoop()
 	}
-	if len(s.run.modes) == 0 {
-		return errForbidden()
+	if err := s.mayBeBlind(authority); err != nil {
+		return err
 	}
-	if !s.run.policy.allows(fields.Blind) {
-		return &answer{
-			status: frames.StatusInspectionRequired, reason: fields.ErrorHTTPRequestDenied,
-			details: "policy allows no blind tunnels",
-			options: s.run.modes,
-			body:    "This proxy carries tunnels that it can read (" + strings.TrimSpace(fields.FormatOptions(s.run.modes)) + ") and no others.",
-		}
-	}
-	t := &Target{Mode: fields.Blind, Authority: authority, Client: s.id}
+	t := &Target{Mode: fields.Blind, Authority: authority, Client: s.id, front: s.front}
 	up, err := s.dial(ctx, t)
 	if err != nil {
 		return err
@@ -262,6 +256,29 @@ func (s *session) blind(ctx context.Context, in hop.Incoming) error {
 		up.Close()
 		return fmt.Errorf("blind: the dial gave no connection")
 	}
+	// What an intact tunnel may no longer do is found out at its next request. Here nothing else would.
+	if err := s.mayBeBlind(authority); err != nil {
+		up.Conn.Close()
+		up.Close()
+		return err
+	}
 	stream := raw.NewStream(up.Conn)
 	return s.join(in, t, &opened{up: up, stream: stream})
+}
+
+// mayBeBlind refuses a blind tunnel to authority where policy does not let it.
+func (s *session) mayBeBlind(authority string) error {
+	modes := s.run.current.Load().policy.modes(authority)
+	if len(modes) == 0 {
+		return errForbidden()
+	}
+	if slices.Contains(modes, fields.Blind) {
+		return nil
+	}
+	return &answer{
+		status: frames.StatusInspectionRequired, reason: fields.ErrorHTTPRequestDenied,
+		details: "policy allows no blind tunnels to this target",
+		options: modes,
+		body:    "To this target the proxy carries tunnels that it can read (" + strings.TrimSpace(fields.FormatOptions(modes)) + ") and no others.",
+	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -25,28 +26,35 @@ func (p *Proxy) Dial(ctx context.Context, t *Target) (*Upstream, error) {
 		return nil, err
 	}
 	if t.Mode == fields.Blind {
-		return p.dialBlind(ctx, r, t)
+		return r.dialBlind(ctx, t)
 	}
 	if t.Request == nil || t.Request.Offer == nil {
 		return nil, errors.New("proxy: no request for evidence")
 	}
-	return r.pool.get(ctx, poolKey{t.Authority, t.Client}, t.Fresh, func(ctx context.Context) (*Upstream, error) {
-		return p.dialHop(ctx, r, t)
+	st := r.current.Load()
+	f := t.front
+	if f == nil {
+		f = st.front
+	}
+	key := poolKey{authority: t.Authority, client: t.Client, proxy: f.hash, epoch: st.epoch}
+	return r.pool.get(ctx, key, t.Fresh, func(ctx context.Context) (*Upstream, error) {
+		return r.dialHop(ctx, st, f, t)
 	})
 }
 
-func (p *Proxy) dialBlind(ctx context.Context, r *running, t *Target) (*Upstream, error) {
+func (r *running) dialBlind(ctx context.Context, t *Target) (*Upstream, error) {
 	done, err := r.pool.reserve(t.Client)
 	if err != nil {
 		return nil, err
 	}
-	release, err := r.targets.acquire(ctx, t.Client)
+	targets := r.current.Load().targets
+	release, err := targets.acquire(ctx, t.Client)
 	if err != nil {
 		done()
 		return nil, err
 	}
 	defer release()
-	conn, err := r.targets.dial(ctx, t.Authority)
+	conn, err := targets.dial(ctx, t.Authority)
 	if err != nil {
 		done()
 		return nil, err
@@ -55,8 +63,8 @@ func (p *Proxy) dialBlind(ctx context.Context, r *running, t *Target) (*Upstream
 }
 
 // dialHop makes one hop-2 connection.
-func (p *Proxy) dialHop(ctx context.Context, r *running, t *Target) (*Upstream, error) {
-	release, err := r.targets.acquire(ctx, t.Client)
+func (r *running) dialHop(ctx context.Context, st *settings, f *front, t *Target) (*Upstream, error) {
+	release, err := st.targets.acquire(ctx, t.Client)
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +73,11 @@ func (p *Proxy) dialHop(ctx context.Context, r *running, t *Target) (*Upstream, 
 	if err != nil {
 		return nil, err
 	}
-	conn, err := r.targets.dial(ctx, t.Authority)
+	conn, err := st.targets.dial(ctx, t.Authority)
 	if err != nil {
 		return nil, err
 	}
-	up, err := p.handshake(ctx, r, t, host, conn)
+	up, err := r.handshake(ctx, st.roots, f, t, host, conn)
 	if err != nil {
 		conn.Close()
 		return nil, err
@@ -78,8 +86,8 @@ func (p *Proxy) dialHop(ctx context.Context, r *running, t *Target) (*Upstream, 
 }
 
 // handshake makes hop 2 of a TCP connection.
-func (p *Proxy) handshake(ctx context.Context, r *running, t *Target, host string, conn net.Conn) (*Upstream, error) {
-	made, err := evidence.NewDial(p.hop2Config(r, host), t.Request, t.Request.Offer.Proxies, t.Authority)
+func (r *running) handshake(ctx context.Context, roots *x509.CertPool, f *front, t *Target, host string, conn net.Conn) (*Upstream, error) {
+	made, err := evidence.NewDial(r.hop2Config(roots, f, host), t.Request, t.Request.Offer.Proxies, t.Authority)
 	if err != nil {
 		return nil, err
 	}
@@ -151,15 +159,15 @@ func (e *handshakeError) Unwrap() error { return e.err }
 
 // hop2Config is for a client that shows its certificate. TLS 1.2 is spoken only to be told: it carries no
 // tunnel, and its transcript proves that the origin has nothing newer.
-func (p *Proxy) hop2Config(r *running, host string) *tls.Config {
+func (r *running) hop2Config(roots *x509.CertPool, f *front, host string) *tls.Config {
 	return &tls.Config{
-		RootCAs:      p.Roots,
+		RootCAs:      roots,
 		ServerName:   host,
 		NextProtos:   []string{frames.ALPNH2, frames.ALPNRaw, "http/1.1"},
 		MinVersion:   tls.VersionTLS12,
-		Certificates: []tls.Certificate{p.Certificate},
+		Certificates: []tls.Certificate{f.certificate},
 		Time:         r.now,
-		KeyLogWriter: p.KeyLog,
+		KeyLogWriter: r.keyLog,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			return pki.RefuseProxyAsOrigin(cs.PeerCertificates[0])
 		},

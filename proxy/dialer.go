@@ -36,6 +36,13 @@ func newDialer(policy *TargetPolicy, rules connectto.Rules, limits *Limits, list
 	}
 }
 
+// to is a dialer under other rules that shares d's slots.
+func (d *dialer) to(policy *TargetPolicy, rules connectto.Rules) *dialer {
+	o := *d
+	o.policy, o.rules = policy, rules
+	return &o
+}
+
 // errDialsBusy is wrapped by the error of a dial that never got its turn.
 var errDialsBusy = errors.New("too many connections are being made")
 

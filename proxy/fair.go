@@ -31,6 +31,13 @@ func (q *quota) take(who string, n int64) bool {
 	return true
 }
 
+// resize changes what each client may have. What one has beyond it stays.
+func (q *quota) resize(limit int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.max = int64(limit)
+}
+
 func (q *quota) give(who string, n int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -85,15 +85,15 @@ func TestOneClientsSilentTargetsDoNotStopOthersDials(t *testing.T) {
 func TestOneClientsConnectionsLeaveRoomForOthers(t *testing.T) {
 	p := newPoolTest(Limits{Upstreams: 8})
 	defer p.finish(t)
-	idle := p.must(t, poolKey{"a:443", "mallory"}, false, true)
-	p.must(t, poolKey{"b:443", "mallory"}, false, true)
-	if _, err := p.get(t.Context(), poolKey{"c:443", "mallory"}, false, p.dial(true)); !errors.Is(err, errUpstreamsFull) {
+	idle := p.must(t, poolKey{authority: "a:443", client: "mallory"}, false, true)
+	p.must(t, poolKey{authority: "b:443", client: "mallory"}, false, true)
+	if _, err := p.get(t.Context(), poolKey{authority: "c:443", client: "mallory"}, false, p.dial(true)); !errors.Is(err, errUpstreamsFull) {
 		t.Errorf("a third of a quarter of eight: %v", err)
 	}
 	if _, err := p.reserve("mallory"); !errors.Is(err, errUpstreamsFull) {
 		t.Errorf("a blind one: %v", err)
 	}
-	p.must(t, poolKey{"a:443", "alice"}, false, true).Close()
+	p.must(t, poolKey{authority: "a:443", client: "alice"}, false, true).Close()
 	alice := p.last
 	idle.Close() // mallory's own idle connection makes room for mallory's next, and not alice's
 	release, err := p.reserve("mallory")
@@ -108,7 +108,7 @@ func TestOneClientsConnectionsLeaveRoomForOthers(t *testing.T) {
 	fails := func(context.Context) (*Upstream, error) { return nil, io.ErrUnexpectedEOF }
 	none := func(context.Context) (*Upstream, error) { return new(Upstream), nil }
 	for i := range 10 {
-		key := poolKey{fmt.Sprintf("%d:443", i), "bob"}
+		key := poolKey{authority: fmt.Sprintf("%d:443", i), client: "bob"}
 		if _, err := p.get(t.Context(), key, false, fails); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatal(err)
 		}

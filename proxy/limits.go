@@ -79,6 +79,12 @@ func (l Limits) withDefaults() Limits {
 // part is what one client can have of n.
 func (l *Limits) part(n int) int { return (n + l.Parts - 1) / l.Parts }
 
+// holders is what one client can have of HeldBytes. Whatever its part, one tunnel can hold what p lets it:
+// it would else stall short of its end.
+func (l *Limits) holders(p *Policy) int {
+	return max(l.part(l.HeldBytes), min(2*p.HeldBytes, l.HeldBytes))
+}
+
 // A budget is a number of bytes that many tunnels draw on.
 type budget struct {
 	max  int64

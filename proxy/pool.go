@@ -37,12 +37,17 @@ type pool struct {
 	slots   map[*slot]struct{} // all that have not ended
 	others  int                // dials under way, and connections of blind tunnels
 	clients map[string]int     // slots and others, of each client
+	epoch   uint64             // of the connections to keep
 	closed  bool
 	wg      sync.WaitGroup // a goroutine for each slot
 }
 
-// poolKey needs no proxy identity: a pool serves one certificate.
-type poolKey struct{ authority, client string }
+// poolKey says whom a connection serves.
+type poolKey struct {
+	authority, client string
+	proxy             [32]byte // SHA-256 of the leaf that the proxy showed
+	epoch             uint64   // of the settings that it was made under
+}
 
 type poolEntry struct {
 	slots   []*slot
@@ -240,7 +245,7 @@ func (p *pool) add(ctx context.Context, key poolKey, own *dialing, up *Upstream,
 		close(s.leave)
 	} else {
 		p.slots[s] = struct{}{}
-		if shareable && !e.isAlone() {
+		if shareable && !e.isAlone() && key.epoch == p.epoch {
 			s.listed = true
 			e.slots = append(e.slots, s)
 		}
@@ -382,15 +387,31 @@ func (p *pool) leaveClient(client string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, e := range p.entries {
-		if key.client != client {
-			continue
+		if key.client == client {
+			p.disband(key, e)
 		}
-		e.alone = time.Time{}
-		for _, s := range slices.Clone(e.slots) {
-			s.unlist()
-		}
-		p.forget(key, e)
 	}
+}
+
+// begin starts an epoch. Nobody finds the connections of an older one; each ends with its last tunnel.
+func (p *pool) begin(epoch uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.epoch = epoch
+	for key, e := range p.entries {
+		if key.epoch != epoch {
+			p.disband(key, e)
+		}
+	}
+}
+
+// disband unlists what e has and forgets it.
+func (p *pool) disband(key poolKey, e *poolEntry) {
+	e.alone = time.Time{}
+	for _, s := range slices.Clone(e.slots) {
+		s.unlist()
+	}
+	p.forget(key, e)
 }
 
 // close ends every connection. wg says when they are gone.

@@ -104,14 +104,14 @@ func (p *pooledTest) must(t *testing.T, key poolKey, fresh, shareable bool) *Ups
 func TestConnectionsAreSharedWithinAClientAndAnOriginOnly(t *testing.T) {
 	p := newPoolTest(Limits{})
 	defer p.finish(t)
-	one := p.must(t, poolKey{"a:443", "alice"}, false, true)
+	one := p.must(t, poolKey{authority: "a:443", client: "alice"}, false, true)
 	for _, c := range []struct {
 		key  poolKey
 		same bool
 	}{
-		{poolKey{"a:443", "alice"}, true},
-		{poolKey{"a:443", "bob"}, false},
-		{poolKey{"b:443", "alice"}, false},
+		{poolKey{authority: "a:443", client: "alice"}, true},
+		{poolKey{authority: "a:443", client: "bob"}, false},
+		{poolKey{authority: "b:443", client: "alice"}, false},
 	} {
 		up := p.must(t, c.key, false, true)
 		if (up.Session == one.Session) != c.same {
@@ -126,7 +126,7 @@ func TestConnectionsAreSharedWithinAClientAndAnOriginOnly(t *testing.T) {
 func TestATranscriptAnswersOneRequestOnly(t *testing.T) {
 	p := newPoolTest(Limits{})
 	defer p.finish(t)
-	key := poolKey{"a:443", "alice"}
+	key := poolKey{authority: "a:443", client: "alice"}
 	if p.must(t, key, false, true); p.must(t, key, false, true).Transcript != nil {
 		t.Error("a pooled connection came with another request's transcript")
 	}
@@ -135,7 +135,7 @@ func TestATranscriptAnswersOneRequestOnly(t *testing.T) {
 func TestAFreshConnectionIsFresh(t *testing.T) {
 	p := newPoolTest(Limits{})
 	defer p.finish(t)
-	key := poolKey{"a:443", "alice"}
+	key := poolKey{authority: "a:443", client: "alice"}
 	one := p.must(t, key, false, true)
 	if p.must(t, key, true, true).Session == one.Session {
 		t.Error("not fresh")
@@ -147,7 +147,7 @@ func TestWhatProvesNothingIsNotReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPoolTest(Limits{})
 		defer p.finish(t)
-		key := poolKey{"a:443", "alice"}
+		key := poolKey{authority: "a:443", client: "alice"}
 		one := p.must(t, key, false, true)
 		two := p.must(t, key, false, true)
 		two.retire(true)
@@ -176,7 +176,7 @@ func TestWhatProvesNothingIsNotReused(t *testing.T) {
 func TestCarriersOfOneTunnelAreNotShared(t *testing.T) {
 	p := newPoolTest(Limits{})
 	defer p.finish(t)
-	key := poolKey{"a:443", "alice"}
+	key := poolKey{authority: "a:443", client: "alice"}
 	one := p.must(t, key, false, false)
 	if p.must(t, key, false, false).Session == one.Session {
 		t.Error("shared")
@@ -187,7 +187,7 @@ func TestAnIdleConnectionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPoolTest(Limits{})
 		defer p.finish(t)
-		key := poolKey{"a:443", "alice"}
+		key := poolKey{authority: "a:443", client: "alice"}
 		up := p.must(t, key, false, true)
 		h := p.last
 		<-time.After(time.Hour)
@@ -215,7 +215,7 @@ func TestAnIdleConnectionEnds(t *testing.T) {
 func TestADeadConnectionIsNotGivenOut(t *testing.T) {
 	p := newPoolTest(Limits{})
 	defer p.finish(t)
-	key := poolKey{"a:443", "alice"}
+	key := poolKey{authority: "a:443", client: "alice"}
 	p.must(t, key, false, true)
 	p.last.end()
 	if p.must(t, key, false, true).Session.Err() != nil || p.dials != 2 {
@@ -226,7 +226,7 @@ func TestADeadConnectionIsNotGivenOut(t *testing.T) {
 func TestARetiredConnectionServesItsTunnelsOnly(t *testing.T) {
 	p := newPoolTest(Limits{})
 	defer p.finish(t)
-	key := poolKey{"a:443", "alice"}
+	key := poolKey{authority: "a:443", client: "alice"}
 	one := p.must(t, key, false, true)
 	two := p.must(t, key, false, true)
 	h := p.last
@@ -245,7 +245,7 @@ func TestARetiredConnectionServesItsTunnelsOnly(t *testing.T) {
 func TestAFullConnectionGetsASibling(t *testing.T) {
 	p := newPoolTest(Limits{Shared: 2})
 	defer p.finish(t)
-	key := poolKey{"a:443", "alice"}
+	key := poolKey{authority: "a:443", client: "alice"}
 	for range 5 {
 		p.must(t, key, false, true)
 	}
@@ -262,7 +262,7 @@ func TestManyCONNECTsMakeOneConnection(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				if _, err := p.get(t.Context(), poolKey{"a:443", "alice"}, false, func(ctx context.Context) (*Upstream, error) {
+				if _, err := p.get(t.Context(), poolKey{authority: "a:443", client: "alice"}, false, func(ctx context.Context) (*Upstream, error) {
 					<-answer
 					return p.dial(true)(ctx)
 				}); err != nil {
@@ -283,7 +283,7 @@ func TestAFailureIsSharedAndAnAbandonedDialIsNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPoolTest(Limits{})
 		defer p.finish(t)
-		key := poolKey{"a:443", "alice"}
+		key := poolKey{authority: "a:443", client: "alice"}
 		ctx, giveUp := context.WithCancel(t.Context())
 		slow := func(ctx context.Context) (*Upstream, error) {
 			p.dials++
@@ -323,10 +323,10 @@ func TestAFailureIsSharedAndAnAbandonedDialIsNot(t *testing.T) {
 func TestConnectionsAreBounded(t *testing.T) {
 	p := newPoolTest(Limits{Upstreams: 2, Parts: 1})
 	defer p.finish(t)
-	one := p.must(t, poolKey{"a:443", "alice"}, false, true)
+	one := p.must(t, poolKey{authority: "a:443", client: "alice"}, false, true)
 	first := p.last
-	p.must(t, poolKey{"b:443", "alice"}, false, true)
-	_, err := p.get(t.Context(), poolKey{"c:443", "alice"}, false, p.dial(true))
+	p.must(t, poolKey{authority: "b:443", client: "alice"}, false, true)
+	_, err := p.get(t.Context(), poolKey{authority: "c:443", client: "alice"}, false, p.dial(true))
 	if !errors.Is(err, errUpstreamsFull) {
 		t.Fatalf("error %v", err)
 	}
@@ -344,7 +344,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	<-first.done
 	release()
 	release()
-	p.must(t, poolKey{"c:443", "alice"}, false, true)
+	p.must(t, poolKey{authority: "c:443", client: "alice"}, false, true)
 }
 
 func TestNamesOfManyOriginsDoNotFillMemory(t *testing.T) {
@@ -352,7 +352,7 @@ func TestNamesOfManyOriginsDoNotFillMemory(t *testing.T) {
 	defer p.finish(t)
 	for i := range 1000 {
 		none := func(context.Context) (*Upstream, error) { return new(Upstream), nil }
-		if _, err := p.get(t.Context(), poolKey{string(rune('a' + i)), "alice"}, false, none); err != nil {
+		if _, err := p.get(t.Context(), poolKey{authority: string(rune('a' + i)), client: "alice"}, false, none); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -364,9 +364,9 @@ func TestNamesOfManyOriginsDoNotFillMemory(t *testing.T) {
 func TestWhatWasKeptForAClientEndsWithIt(t *testing.T) {
 	p := newPoolTest(Limits{})
 	defer p.finish(t)
-	p.must(t, poolKey{"a:443", "alice"}, false, true).Close()
+	p.must(t, poolKey{authority: "a:443", client: "alice"}, false, true).Close()
 	alice := p.last
-	p.must(t, poolKey{"a:443", "bob"}, false, true).Close()
+	p.must(t, poolKey{authority: "a:443", client: "bob"}, false, true).Close()
 	p.leaveClient("alice")
 	<-alice.done
 	if p.last.ended() {
@@ -377,14 +377,14 @@ func TestWhatWasKeptForAClientEndsWithIt(t *testing.T) {
 func TestClosingThePoolWaitsForNoOriginForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPoolTest(Limits{})
-		p.must(t, poolKey{"a:443", "alice"}, false, true)
+		p.must(t, poolKey{authority: "a:443", client: "alice"}, false, true)
 		p.last.stuck = true
 		start := time.Now()
 		p.finish(t)
 		if d := time.Since(start); d != partingTime {
 			t.Errorf("after %v", d)
 		}
-		if _, err := p.get(t.Context(), poolKey{"a:443", "alice"}, false, p.dial(true)); !errors.Is(err, errPoolClosed) {
+		if _, err := p.get(t.Context(), poolKey{authority: "a:443", client: "alice"}, false, p.dial(true)); !errors.Is(err, errPoolClosed) {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -17,11 +17,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
-	"vitrine/internal/fields"
 	"vitrine/proxy/inspect"
 )
 
@@ -55,8 +53,8 @@ var (
 	ErrOpenProxy = errors.New("proxy: beyond loopback it serves only with client certificates (ClientCAs)")
 )
 
-// A Proxy serves hop 1 and dials hop 2. Its fields must not change once a method was called; it must
-// not be copied. The zero value of every field but Certificate works.
+// A Proxy serves hop 1 and dials hop 2. Its fields must not change once a method was called, which is what
+// [Proxy.Reload] is for; it must not be copied. The zero value of every field but Certificate works.
 type Proxy struct {
 	// Certificate is the proxy's, on both hops: proxyAuthentication, serverAuth and clientAuth, at most
 	// 30 days (pki.CheckProxyCertificate). Required.
@@ -99,6 +97,10 @@ type Policy struct {
 	// Modes are those that the proxy allows, of intact and blind. Default (nil): intact alone. Empty
 	// and not nil refuses everything.
 	Modes []Mode
+	// HostModes returns those of one target, a canonical "host:port", in the place of Modes; nil for Modes,
+	// and empty and not nil to refuse the target. It is asked at each CONNECT, and at each request in an
+	// intact tunnel, on many goroutines at once: it must not block. Default: Modes for all.
+	HostModes func(authority string) []Mode
 	// HeldBytes bounds what one direction of a tunnel may hold back for its inspectors; past it the
 	// tunnel is killed. Default: 1 MiB.
 	HeldBytes int
@@ -107,14 +109,4 @@ type Policy struct {
 	// TellOrigins puts the rule and the detail of a kill into the origin's verdict too. Default: the
 	// origin learns the reason's class alone, because rules may say what the client's side looks for.
 	TellOrigins bool
-}
-
-// allows says whether m is among the modes.
-func (p *Policy) allows(m fields.Mode) bool { return slices.Contains(p.modes(), m) }
-
-func (p *Policy) modes() []fields.Mode {
-	if p.Modes == nil {
-		return []fields.Mode{fields.Intact}
-	}
-	return p.Modes
 }

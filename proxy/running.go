@@ -2,38 +2,32 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/x509"
-	"errors"
-	"fmt"
+	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vitrine/frames"
-	"vitrine/internal/fields"
 	"vitrine/proxy/inspect"
 )
 
 // running is what a Proxy owns once it was used.
 type running struct {
-	leaf     *x509.Certificate
-	leafHash [32]byte
-	name     string
-	via      string // name as a via pseudonym
-	modes    []fields.Mode
-	policy   Policy
-	limits   Limits
-	targets  *dialer
-	log      *slog.Logger
-	now      func() time.Time
-	pool     *pool
-	held     *budget
-	holders  *quota    // each client's part of held
-	crowd    *quota    // each client's part of connections, and each address's that shakes hands
-	noise    *throttle // of connections that became no session
+	name    string // Proxy.Name
+	limits  Limits
+	log     *slog.Logger
+	now     func() time.Time
+	keyLog  io.Writer
+	pool    *pool
+	dials   *dialer // what the dialers of all settings share
+	held    *budget
+	holders *quota    // each client's part of held
+	crowd   *quota    // each client's part of connections, and each address's that shakes hands
+	noise   *throttle // of connections that became no session
+
+	current atomic.Pointer[settings] // stored under mu
 
 	connections chan struct{} // one for each hop-1 connection
 	// life ends when nothing waits for a peer any more.
@@ -58,42 +52,16 @@ func (p *Proxy) start() (*running, error) {
 }
 
 func (p *Proxy) newRunning() (*running, error) {
-	if len(p.Certificate.Certificate) == 0 {
-		return nil, errors.New("proxy: no certificate")
-	}
-	leaf := p.Certificate.Leaf
-	if leaf == nil {
-		var err error
-		if leaf, err = x509.ParseCertificate(p.Certificate.Certificate[0]); err != nil {
-			return nil, fmt.Errorf("proxy: certificate: %w", err)
-		}
-	}
-	for _, m := range p.Policy.Modes {
-		if m != fields.Intact && m != fields.Blind {
-			return nil, fmt.Errorf("proxy: mode %q is not available", m)
-		}
-	}
 	r := &running{
-		leaf:      leaf,
-		leafHash:  sha256.Sum256(leaf.Raw),
 		name:      p.Name,
-		modes:     p.Policy.modes(),
-		policy:    p.Policy,
 		limits:    p.Limits.withDefaults(),
 		log:       p.Log,
 		now:       p.Time,
+		keyLog:    p.KeyLog,
 		listeners: make(map[net.Listener]struct{}),
 		sessions:  make(map[*session]struct{}),
 		conns:     make(map[net.Conn]struct{}),
 		closing:   make(chan struct{}),
-	}
-	r.life, r.die = context.WithCancel(context.Background())
-	r.connections = make(chan struct{}, r.limits.Connections)
-	if r.policy.HeldBytes <= 0 {
-		r.policy.HeldBytes = 1 << 20
-	}
-	if r.policy.HoldTime <= 0 {
-		r.policy.HoldTime = 30 * time.Second
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -101,42 +69,20 @@ func (p *Proxy) newRunning() (*running, error) {
 	if r.now == nil {
 		r.now = time.Now
 	}
-	if r.name == "" {
-		r.name = ownName(leaf)
+	r.dials = newDialer(nil, nil, &r.limits, r.ownListeners)
+	st, err := r.settings(p)
+	if err != nil {
+		return nil, err
 	}
-	if r.name == "" {
-		return nil, errors.New("proxy: the certificate holds no name, and Name is empty")
-	}
-	r.via = pseudonym(r.name)
+	r.current.Store(st)
+	r.life, r.die = context.WithCancel(context.Background())
+	r.connections = make(chan struct{}, r.limits.Connections)
 	r.held = &budget{max: int64(r.limits.HeldBytes)}
-	// Whatever the part, one tunnel can hold what Policy lets it: it would else stall short of its end.
-	r.holders = newQuota(max(r.limits.part(r.limits.HeldBytes), min(2*r.policy.HeldBytes, r.limits.HeldBytes)))
+	r.holders = newQuota(r.limits.holders(&st.policy))
 	r.crowd = newQuota(r.limits.part(r.limits.Connections))
 	r.noise = newThrottle(10, 100)
-	r.targets = newDialer(&p.Targets, p.ConnectTo, &r.limits, r.ownListeners)
 	r.pool = newPool(r.life, &r.limits)
 	return r, nil
-}
-
-func ownName(leaf *x509.Certificate) string {
-	if len(leaf.DNSNames) > 0 {
-		return strings.ToLower(leaf.DNSNames[0])
-	}
-	if len(leaf.IPAddresses) > 0 {
-		return leaf.IPAddresses[0].String()
-	}
-	return ""
-}
-
-// pseudonym is name as via can carry it: a token (RFC 9110, section 7.6.3).
-func pseudonym(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= '0' && r <= '9', r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', strings.ContainsRune("-._", r):
-			return r
-		}
-		return '_'
-	}, name)
 }
 
 // ownListeners returns the addresses that Serve listens on.
@@ -166,20 +112,30 @@ func (r *running) isClosing() bool {
 	}
 }
 
-// enter counts one more thing to wait for, unless the proxy is closing. f runs under the lock.
-func (r *running) enter(f func()) bool {
+// enter counts one more thing to wait for, unless the proxy is closing or f says no. f runs under the
+// lock.
+func (r *running) enter(f func() bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.isClosing() {
+	if r.isClosing() || !f() {
 		return false
 	}
 	r.wg.Add(1)
-	f()
 	return true
 }
 
-func (r *running) addListener(ln net.Listener) bool {
-	return r.enter(func() { r.listeners[ln] = struct{}{} })
+// addListener refuses a listener that the settings do not allow, or any when the proxy is closing.
+func (r *running) addListener(ln net.Listener) error {
+	err := ErrServerClosed
+	r.enter(func() bool {
+		if !r.current.Load().mayListen(ln.Addr()) {
+			err = ErrOpenProxy
+			return false
+		}
+		r.listeners[ln], err = struct{}{}, nil
+		return true
+	})
+	return err
 }
 
 func (r *running) removeListener(ln net.Listener) {
@@ -190,7 +146,7 @@ func (r *running) removeListener(ln net.Listener) {
 }
 
 func (r *running) addConn(conn net.Conn) bool {
-	return r.enter(func() { r.conns[conn] = struct{}{} })
+	return r.enter(func() bool { r.conns[conn] = struct{}{}; return true })
 }
 
 // removeConn leaves the connection counted: it has become a session's.
@@ -201,7 +157,7 @@ func (r *running) removeConn(conn net.Conn) {
 }
 
 func (r *running) addSession(s *session) bool {
-	return r.enter(func() { r.sessions[s] = struct{}{} })
+	return r.enter(func() bool { r.sessions[s] = struct{}{}; return true })
 }
 
 func (r *running) removeSession(s *session) {

@@ -37,17 +37,13 @@ func (p *Proxy) Serve(ln net.Listener) error {
 	if err != nil {
 		return err
 	}
-	if err := pki.CheckProxyCertificate(p.Certificate, r.now()); err != nil {
+	if err := pki.CheckProxyCertificate(r.current.Load().front.certificate, r.now()); err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
-	if p.ClientCAs == nil && !local(ln.Addr()) {
-		return ErrOpenProxy
-	}
-	if !r.addListener(ln) {
-		return ErrServerClosed
+	if err := r.addListener(ln); err != nil {
+		return err
 	}
 	defer r.removeListener(ln)
-	cfg := p.hop1Config(r)
 	pause := time.Duration(0)
 	for {
 		select {
@@ -81,14 +77,15 @@ func (p *Proxy) Serve(ln net.Listener) error {
 		go func() {
 			defer func() { <-r.connections }()
 			defer r.wg.Done()
-			p.serveConn(r, conn, cfg)
+			p.serveConn(r, conn)
 		}()
 	}
 }
 
 // serveConn serves one connection; conn is among r's until it is a session.
-func (p *Proxy) serveConn(r *running, conn net.Conn, cfg *tls.Config) {
-	client, err := p.shake(r, conn, cfg)
+func (p *Proxy) serveConn(r *running, conn net.Conn) {
+	f := r.current.Load().front
+	client, err := r.shake(conn, f)
 	r.removeConn(conn)
 	who := ""
 	if err == nil {
@@ -110,7 +107,7 @@ func (p *Proxy) serveConn(r *running, conn net.Conn, cfg *tls.Config) {
 	if who != "" {
 		defer r.crowd.give(who, 1)
 	}
-	err = p.ServeSession(context.Background(), client, p.Dial)
+	err = p.serveSession(context.Background(), r, f, client, p.Dial)
 	why := ""
 	if err != nil {
 		why = oneLine(err.Error())
@@ -120,7 +117,7 @@ func (p *Proxy) serveConn(r *running, conn net.Conn, cfg *tls.Config) {
 
 var errCrowd = errors.New("too many connections of one client")
 
-func (p *Proxy) shake(r *running, conn net.Conn, cfg *tls.Config) (hop.Session, error) {
+func (r *running) shake(conn net.Conn, f *front) (hop.Session, error) {
 	if who := stranger(conn.RemoteAddr()); who != "" {
 		if !r.crowd.take(who, 1) {
 			return nil, errCrowd
@@ -129,34 +126,37 @@ func (p *Proxy) shake(r *running, conn net.Conn, cfg *tls.Config) (hop.Session, 
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.limits.Handshake)
 	defer cancel()
-	tc := tls.Server(hop.NewBatchConn(conn), cfg)
+	tc := tls.Server(hop.NewBatchConn(conn), f.config)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
 		return h2.Server(tc, &h2.Config{Limits: r.limits.Hop, Ordinary: true})
 	}
-	return h1.Server(tc, &h1.Config{Limits: r.limits.Hop, Refuse: r.refuse})
+	return h1.Server(tc, &h1.Config{Limits: r.limits.Hop, Refuse: f.refuse})
 }
 
 // hop1Config has no session tickets: a client certificate is verified for each connection, and a new
 // certificate of the proxy's counts from the next one on. Clients keep their connection.
-func (p *Proxy) hop1Config(r *running) *tls.Config {
+func (r *running) hop1Config(f *front) *tls.Config {
 	cfg := &tls.Config{
-		Certificates:                []tls.Certificate{p.Certificate},
+		Certificates:                []tls.Certificate{f.certificate},
 		MinVersion:                  tls.VersionTLS13,
 		NextProtos:                  []string{"h2", "http/1.1"},
 		Time:                        r.now,
-		KeyLogWriter:                p.KeyLog,
+		KeyLogWriter:                r.keyLog,
 		SessionTicketsDisabled:      true,
 		DynamicRecordSizingDisabled: true,
 	}
-	if p.ClientCAs != nil {
-		cfg.ClientCAs = p.ClientCAs
+	if f.clientCAs != nil {
+		cfg.ClientCAs = f.clientCAs
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return cfg
 }
+
+// mayListen says that a proxy with these settings may be reached at addr.
+func (st *settings) mayListen(addr net.Addr) bool { return st.front.clientCAs != nil || local(addr) }
 
 // local says that addr can be reached from this machine alone. What is not an IP network (a Unix
 // socket, a connection in memory) can; an address that it does not understand cannot.

@@ -305,8 +305,8 @@ func TestNamesOfTheProxy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.name != c.name || r.via != c.via {
-			t.Errorf("%v: %q, via %q", c.names, r.name, r.via)
+		if f := r.current.Load().front; f.name != c.name || f.via != c.via {
+			t.Errorf("%v: %q, via %q", c.names, f.name, f.via)
 		}
 		p.Close()
 	}
@@ -318,8 +318,11 @@ func TestTheLeafIsParsedWhereTheCallerDidNot(t *testing.T) {
 	want := pki.LeafHash(p.Certificate.Leaf)
 	p.Certificate.Leaf = nil
 	r, err := p.start()
-	if err != nil || r.leafHash != want {
-		t.Errorf("%x, %v", r.leafHash, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.current.Load().front.hash; got != want {
+		t.Errorf("%x, want %x", got, want)
 	}
 	p.Close()
 }

@@ -22,8 +22,8 @@ import (
 
 // A session is hop 1: a client and its tunnels.
 type session struct {
-	proxy  *Proxy
 	run    *running
+	front  *front
 	hop    hop.Session
 	dial   DialFunc
 	ctx    context.Context // of the session
@@ -49,7 +49,8 @@ type session struct {
 
 // ServeSession serves one hop-1 session whose handshake the caller made, until it ends, and returns why
 // it did. When ctx ends it closes the session. dial reaches targets; nil is [Proxy.Dial]. It returns
-// when nothing of the session's tunnels is left.
+// when nothing of the session's tunnels is left. The certificate of that handshake must be the one that p
+// has now.
 func (p *Proxy) ServeSession(ctx context.Context, client hop.Session, dial DialFunc) error {
 	r, err := p.start()
 	if err != nil {
@@ -59,9 +60,14 @@ func (p *Proxy) ServeSession(ctx context.Context, client hop.Session, dial DialF
 	if dial == nil {
 		dial = p.Dial
 	}
+	return p.serveSession(ctx, r, r.current.Load().front, client, dial)
+}
+
+// serveSession serves a session that was made with f.
+func (p *Proxy) serveSession(ctx context.Context, r *running, f *front, client hop.Session, dial DialFunc) error {
 	s := &session{
-		proxy:   p,
 		run:     r,
+		front:   f,
 		hop:     client,
 		dial:    dial,
 		noise:   newThrottle(20, 200),
@@ -82,7 +88,7 @@ func (p *Proxy) ServeSession(ctx context.Context, client hop.Session, dial DialF
 		defer close(swept)
 		s.sweep(r.limits.TunnelIdle)
 	}()
-	err = s.accept()
+	err := s.accept()
 	s.cancel()
 	client.Close(hop.NoError, "")
 	<-client.Done()
@@ -111,6 +117,14 @@ func (s *session) accept() error {
 			in.Refuse(hop.Cancel)
 			continue
 		case <-s.settingUp.Done():
+			in.Refuse(hop.RefusedStream)
+			continue
+		case <-s.front.retired:
+			in.Refuse(hop.RefusedStream)
+			continue
+		}
+		if s.front.isRetired() {
+			<-s.setups
 			in.Refuse(hop.RefusedStream)
 			continue
 		}
@@ -200,7 +214,7 @@ func (s *session) reject(in hop.Incoming, a *answer) {
 		attrs = append(attrs, slog.String("why", oneLine(why)))
 	}
 	s.noise.log(s.ctx, s.log, level, "answered", attrs...)
-	if err := in.Reject(a.response(s.run, s.version, target)); err != nil {
+	if err := in.Reject(a.response(s.front, s.version, target)); err != nil {
 		s.unanswered(in, err)
 	}
 }
@@ -221,7 +235,7 @@ func (s *session) ordinary(req *hop.Request) *answer {
 		host = h
 	}
 	switch {
-	case s.run.leaf.VerifyHostname(host) != nil:
+	case s.front.leaf.VerifyHostname(host) != nil:
 		return &answer{
 			status: http.StatusMisdirectedRequest, reason: fields.ErrorHTTPRequestDenied,
 			details: "this proxy takes CONNECT only",
@@ -229,19 +243,26 @@ func (s *session) ordinary(req *hop.Request) *answer {
 	case req.Method != http.MethodGet && req.Method != http.MethodHead, req.Path != "/" && req.Path != "":
 		return &answer{status: http.StatusNotFound, details: "there is nothing here"}
 	}
-	return &answer{status: http.StatusOK, body: s.run.name + " is a Vitrine proxy: it can read and end what passes, and change nothing."}
+	return &answer{status: http.StatusOK, body: s.front.name + " is a Vitrine proxy: it can read and end what passes, and change nothing."}
 }
 
-// sweep ends tunnels on which nothing moves for idle.
+// sweep ends tunnels on which nothing moves for idle, and drains the session once its front is retired.
 func (s *session) sweep(idle time.Duration) {
 	// A tunnel is looked at four times in that time, so it ends at most a quarter too late.
 	const looks = 4
 	ticker := time.NewTicker(max(idle/looks, time.Millisecond))
 	defer ticker.Stop()
+	var drain sync.WaitGroup
+	defer drain.Wait()
+	retired := s.front.retired
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-retired:
+			retired = nil
+			drain.Go(func() { s.hop.Drain(s.ctx) })
+			continue
 		case <-ticker.C:
 		}
 		s.mu.Lock()

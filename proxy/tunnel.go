@@ -37,12 +37,13 @@ func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
 		return nil
 	}
 	tn := &tunnel{session: s, target: t, up: o.up, started: time.Now()}
+	policy := &s.run.current.Load().policy
 	held := heldBytes{
-		own: &budget{max: 2 * int64(s.run.policy.HeldBytes)}, all: s.run.held,
+		own: &budget{max: 2 * int64(policy.HeldBytes)}, all: s.run.held,
 		clients: s.run.holders, client: s.id,
 	}
 	tn.join = newJoin(client, o.stream, held, func(err error) { go tn.finish(err) })
-	tn.join.reader = tn.reader()
+	tn.join.reader = tn.reader(policy)
 	if kill := s.add(tn); kill != nil {
 		tn.join.stop(kill)
 		return nil
@@ -52,17 +53,17 @@ func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
 }
 
 // reader makes what decides about the tunnel's bytes.
-func (t *tunnel) reader() reader {
+func (t *tunnel) reader(policy *Policy) reader {
 	if t.target.Mode == fields.Blind {
 		return new(unread)
 	}
 	s := t.session
 	limits := s.run.limits.Inspect
 	if limits.HeldBytes <= 0 {
-		limits.HeldBytes = s.run.policy.HeldBytes
+		limits.HeldBytes = policy.HeldBytes
 	}
 	if limits.HoldTime <= 0 {
-		limits.HoldTime = s.run.policy.HoldTime
+		limits.HoldTime = policy.HoldTime
 	}
 	origin := Party{}
 	if peer := t.up.Session.Peer(); peer != nil && peer.Remote != nil {
@@ -71,20 +72,39 @@ func (t *tunnel) reader() reader {
 	if certs := t.up.State.PeerCertificates; len(certs) > 0 {
 		origin.Subject, origin.SPKI = certs[0].Subject.String(), pki.SPKIHash(certs[0])
 	}
+	var judge *settings // of the exchange that begins; the tunnel's lock guards it
 	return inspect.NewTunnel(&inspect.Config{
-		Authority:  t.target.Authority,
-		Nonce:      t.target.Request.Nonce,
-		Proxies:    t.target.Request.Offer.Proxies,
-		Client:     s.party,
-		Proxy:      Party{Subject: s.run.leaf.Subject.String(), SPKI: pki.SPKIHash(s.run.leaf)},
-		Origin:     origin,
-		Inspectors: s.proxy.Inspectors,
+		Authority: t.target.Authority,
+		Nonce:     t.target.Request.Nonce,
+		Proxies:   t.target.Request.Offer.Proxies,
+		Client:    s.party,
+		Proxy:     s.front.party,
+		Origin:    origin,
+		Admit: func() *inspect.KillError {
+			judge = s.run.current.Load()
+			return judge.admit(t.target.Authority)
+		},
+		Inspectors: func() []Inspector { return judge.inspectors },
 		Limits:     limits,
 		Log:        t.logPassed,
 		Release:    t.join.release,
 		Kill:       func(e *inspect.KillError) { t.join.stop(e) },
 		Time:       s.run.now,
 	})
+}
+
+// rulePolicyMode is the rule of a kill by admit. It is stable.
+const rulePolicyMode = "policy-mode"
+
+// admit kills an intact tunnel whose host may no longer be intact.
+func (st *settings) admit(authority string) *inspect.KillError {
+	if st.policy.allows(authority, fields.Intact) {
+		return nil
+	}
+	return &inspect.KillError{
+		Reason: frames.ReasonPolicy, Direction: frames.ToOrigin, Rule: rulePolicyMode,
+		Detail: "policy allows no intact tunnels to this target any more",
+	}
 }
 
 // finish ends what is left of the tunnel. It runs on a goroutine of its own, because signing and
@@ -144,7 +164,7 @@ func (t *tunnel) end(err error) {
 func (t *tunnel) verdicts(kill *inspect.KillError, sent [2]int64) (forClient, forOrigin []byte, err error) {
 	s := t.session
 	tbs := &frames.VerdictTBS{
-		ProxyLeaf:        s.run.leafHash,
+		ProxyLeaf:        s.front.hash,
 		Nonce:            t.target.Request.Nonce,
 		Authority:        t.target.Authority,
 		Time:             s.run.now(),
@@ -155,14 +175,14 @@ func (t *tunnel) verdicts(kill *inspect.KillError, sent [2]int64) (forClient, fo
 		Rule:             frames.CleanText(kill.Rule, 255),
 		Detail:           frames.CleanText(kill.Detail, 1024),
 	}
-	if forClient, err = verdict.Sign(&s.proxy.Certificate, tbs); err != nil {
+	if forClient, err = verdict.Sign(&s.front.certificate, tbs); err != nil {
 		return nil, nil, fmt.Errorf("for the client: %w", err)
 	}
-	if s.run.policy.TellOrigins {
+	if s.run.current.Load().policy.TellOrigins {
 		return forClient, forClient, nil
 	}
 	tbs.Rule, tbs.Detail = "", ""
-	if forOrigin, err = verdict.Sign(&s.proxy.Certificate, tbs); err != nil {
+	if forOrigin, err = verdict.Sign(&s.front.certificate, tbs); err != nil {
 		return nil, nil, fmt.Errorf("for the origin: %w", err)
 	}
 	return forClient, forOrigin, nil

@@ -737,7 +737,7 @@ func TestAClientThatTakesNoEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &session{proxy: p, run: r, hop: peerOnly{}}
+	s := &session{run: r, front: r.current.Load().front, hop: peerOnly{}}
 	var a *answer
 	if _, err := s.target(&hop.Request{Protocol: frames.Protocol, Authority: authority}); !errors.As(err, &a) || a.status != 400 {
 		t.Errorf("error %v", err)

@@ -27,6 +27,8 @@ type Target struct {
 	Client string
 	// Fresh asks for a connection made for Request, whose Transcript answers it.
 	Fresh bool
+
+	front *front // of the session that asks; nil: the present one
 }
 
 // An Upstream is what was reached. Whoever gets one calls Close, when nothing of the tunnel is left.

@@ -86,11 +86,11 @@ func TestClientsThatVanishAtAnyMomentLeaveNothing(t *testing.T) {
 		t.Errorf("%d dials and %d entries are left", r.pool.others, len(r.pool.entries))
 	}
 	r.pool.mu.Unlock()
-	r.targets.turns.mu.Lock()
-	if len(r.targets.turns.of) != 0 || len(r.targets.slots) != 0 {
-		t.Errorf("%d turns and %d slots are left", len(r.targets.turns.of), len(r.targets.slots))
+	r.dials.turns.mu.Lock()
+	if len(r.dials.turns.of) != 0 || len(r.dials.slots) != 0 {
+		t.Errorf("%d turns and %d slots are left", len(r.dials.turns.of), len(r.dials.slots))
 	}
-	r.targets.turns.mu.Unlock()
+	r.dials.turns.mu.Unlock()
 	if n := r.held.used.Load(); n != 0 || len(r.holders.used) != 0 {
 		t.Errorf("%d held bytes are left, of %d clients", n, len(r.holders.used))
 	}

@@ -64,7 +64,7 @@ func TestInspectorPanicKillsTheTunnel(t *testing.T) {
 		t.Run(tt.at, func(t *testing.T) {
 			bad, good := &faulty{at: tt.at}, new(watcher)
 			cfg := config()
-			cfg.Inspectors = []Inspector{good, bad, good}
+			cfg.Inspectors = judges(good, bad, good)
 			var logs []Passed
 			cfg.Log = func(p Passed) { logs = append(logs, p) }
 			r, w := connected(t, cfg, nil)
@@ -111,7 +111,7 @@ func TestInspectorPanicInTheEnd(t *testing.T) {
 		watch := &watcher{decide: only(toClient, func(*Exchange, Part) Decision { return Decision{Action: Hold} })}
 		var got told
 		cfg := got.config(watch)
-		cfg.Inspectors = append(cfg.Inspectors, bad)
+		cfg.Inspectors = judges(watch, bad)
 		r, w := connected(t, cfg, nil)
 		r.passes(t, c(w.app(get)))
 		if err := r.feed(t, o(w.app(ok5))); err != nil {
@@ -129,7 +129,7 @@ func TestInspectorPanicInTheEnd(t *testing.T) {
 	t.Run("Close", func(t *testing.T) {
 		bad := &faulty{at: "close"}
 		cfg := config()
-		cfg.Inspectors = []Inspector{bad}
+		cfg.Inspectors = judges(bad)
 		r, w := connected(t, cfg, nil)
 		r.passes(t, c(w.app(get)))
 		r.tun.Close(nil)
@@ -199,7 +199,7 @@ func TestCodedBytesAreShownToo(t *testing.T) {
 				return Decision{}
 			}}
 			cfg := config()
-			cfg.Inspectors = []Inspector{watch}
+			cfg.Inspectors = judges(watch)
 			r, w := connected(t, cfg, nil)
 			steps := []step{c(records(w, tt.request, size)), o(records(w, tt.response, size))}
 			if tt.end {
@@ -240,7 +240,7 @@ func TestCodedBytesAreHeldAndKilled(t *testing.T) {
 			return Decision{}
 		})}
 		cfg := config()
-		cfg.Inspectors = []Inspector{watch}
+		cfg.Inspectors = judges(watch)
 		r, w := connected(t, cfg, nil)
 		r.passes(t, c(w.app(get)), o(w.app(head)))
 		before := r.released[toClient]

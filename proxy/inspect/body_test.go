@@ -67,7 +67,7 @@ func TestInspectorsSeeDecodedBodies(t *testing.T) {
 			for _, cut := range []func(int) int{nil, shattered} {
 				watch := new(watcher)
 				cfg := config()
-				cfg.Inspectors = []Inspector{watch}
+				cfg.Inspectors = judges(watch)
 				r, w := connected(t, cfg, cut)
 				r.passes(t, c(w.app(get)), coded(w, tt.status, tt.coding, tt.wire))
 				m := watch.seen[0].msgs[toClient][0]
@@ -92,7 +92,7 @@ func TestDecodedChunks(t *testing.T) {
 	fields := "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"
 	watch := new(watcher)
 	cfg := config()
-	cfg.Inspectors = []Inspector{watch}
+	cfg.Inspectors = judges(watch)
 	r, w := connected(t, cfg, nil)
 	r.passes(t, c(w.app(post(fields, b.String()))), o(w.app("HTTP/1.1 200 OK\r\n"+fields+"\r\n"+b.String())))
 	for d := range 2 {
@@ -106,7 +106,7 @@ func TestDecodedChunks(t *testing.T) {
 func TestCompressedEventsFlowAtOnce(t *testing.T) {
 	watch := new(watcher)
 	cfg := config()
-	cfg.Inspectors = []Inspector{watch}
+	cfg.Inspectors = judges(watch)
 	r, w := connected(t, cfg, nil)
 	r.passes(t, c(w.app(get)), o(w.app("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: text/event-stream\r\n\r\n")))
 	var b bytes.Buffer
@@ -148,7 +148,7 @@ func TestCodingsThatDoNotDecode(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			watch := new(watcher)
 			cfg := config()
-			cfg.Inspectors = []Inspector{watch}
+			cfg.Inspectors = judges(watch)
 			r, w := connected(t, cfg, nil)
 			r.passes(t, c(w.app(get)))
 			kills(t, r.feed(t, coded(w, 200, tt.coding, tt.body)), tt.rule)
@@ -163,7 +163,7 @@ func TestCodingsThatDoNotDecode(t *testing.T) {
 func TestDoneEndsDecoding(t *testing.T) {
 	watch := &watcher{decide: only(toClient, func(*Exchange, Part) Decision { return Decision{Action: Done} })}
 	cfg := config()
-	cfg.Inspectors = []Inspector{watch}
+	cfg.Inspectors = judges(watch)
 	r, w := connected(t, cfg, nil)
 	r.passes(t, c(w.app(get)), coded(w, 200, "gzip", []byte("this is no gzip")))
 	if m := watch.seen[0].msgs[toClient][0]; len(m.body) > 0 {
@@ -180,7 +180,7 @@ func TestKillInsideADecodedBody(t *testing.T) {
 		return Decision{}
 	})}
 	cfg := config()
-	cfg.Inspectors = []Inspector{watch}
+	cfg.Inspectors = judges(watch)
 	r, w := connected(t, cfg, nil)
 	r.passes(t, c(w.app(get)))
 	before := r.released

@@ -11,7 +11,7 @@ import (
 // bulk returns a tunnel inside a body that does not end, and a full record of it.
 func bulk(t testing.TB, chunked bool, in ...Inspector) (*Tunnel, []byte) {
 	cfg := config()
-	cfg.Inspectors = in
+	cfg.Inspectors = judges(in...)
 	r, w := connected(t, cfg, nil)
 	if chunked {
 		r.passes(t, c(w.app(get)), o(w.app("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")))

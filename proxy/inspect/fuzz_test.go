@@ -30,7 +30,7 @@ func FuzzExchange(f *testing.F) {
 		steps := append(w.handshake(), c(w.app(request)), o(w.app(response)))
 		watch := new(watcher)
 		cfg := config()
-		cfg.Inspectors = []Inspector{watch}
+		cfg.Inspectors = judges(watch)
 		r := newRun(cfg, nil)
 		err := r.all(t, steps...)
 		whole := err == nil && r.released == r.fed && len(watch.seen) == 1 && watch.seen[0].outcome != nil

@@ -19,6 +19,20 @@ type watch struct {
 	answer   Decision
 }
 
+// judges asks whether an exchange may begin, and who judges it.
+func (t *Tunnel) judges() (inspectors []Inspector, kill *KillError) {
+	defer recovered(frames.ToOrigin, &kill)
+	if t.cfg.Admit != nil {
+		if kill := t.cfg.Admit(); kill != nil {
+			return nil, kill
+		}
+	}
+	if t.cfg.Inspectors == nil {
+		return nil, nil
+	}
+	return t.cfg.Inspectors(), nil
+}
+
 // watch asks in whether it wants the exchange.
 func (t *Tunnel) watch(in Inspector) (kill *KillError) {
 	defer recovered(frames.ToOrigin, &kill)

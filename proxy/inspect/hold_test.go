@@ -22,7 +22,7 @@ type told struct {
 
 func (c *told) config(in ...Inspector) *Config {
 	cfg := config()
-	cfg.Inspectors = in
+	cfg.Inspectors = judges(in...)
 	cfg.Release = func(d frames.Direction, upTo int64) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -71,7 +71,7 @@ func TestNothingLeavesFromAHoldOn(t *testing.T) {
 		return Decision{}
 	})}
 	cfg := config()
-	cfg.Inspectors = []Inspector{watch}
+	cfg.Inspectors = judges(watch)
 	r, w := connected(t, cfg, nil)
 	r.passes(t, c(w.app(get)), o(w.app("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")))
 	before := r.released[toClient]
@@ -99,7 +99,7 @@ func TestAHoldInsideARecordHoldsTheRecord(t *testing.T) {
 		return Decision{}
 	})}
 	cfg := config()
-	cfg.Inspectors = []Inspector{watch}
+	cfg.Inspectors = judges(watch)
 	r, w := connected(t, cfg, nil)
 	r.passes(t, c(w.app(get)))
 	before := r.released
@@ -385,7 +385,7 @@ func TestInspectorKills(t *testing.T) {
 			})}
 			second := new(watcher)
 			cfg := config()
-			cfg.Inspectors = []Inspector{watch, second}
+			cfg.Inspectors = judges(watch, second)
 			r, w := connected(t, cfg, nil)
 			r.passes(t, c(w.app(get)), o(w.app("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n"), w.app("harmless ")))
 			before := r.released
@@ -419,7 +419,7 @@ func (p *picky) Begin(*Exchange) Inspection {
 func TestNobodyInterested(t *testing.T) {
 	p := new(picky)
 	cfg := config()
-	cfg.Inspectors = []Inspector{p}
+	cfg.Inspectors = judges(p)
 	r, w := connected(t, cfg, nil)
 	// Not even a body that says gzip and is none is decoded.
 	r.passes(t, c(w.app(get)), o(w.app("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello")))
@@ -445,7 +445,7 @@ func TestHeadsAreCopies(t *testing.T) {
 	}}
 	second := new(watcher)
 	cfg := config()
-	cfg.Inspectors = []Inspector{vandal, second}
+	cfg.Inspectors = judges(vandal, second)
 	r, w := connected(t, cfg, nil)
 	r.passes(t, c(w.app("GET / HTTP/1.1\r\nHost: origin.example\r\nx-a: b\r\n\r\n")),
 		o(w.app("HTTP/1.1 200 OK\r\nX-C: d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-E: f\r\n\r\n")))
@@ -471,7 +471,7 @@ func TestCutInsideWhatIsHeld(t *testing.T) {
 			return Decision{Action: Hold}
 		})}
 		cfg := config()
-		cfg.Inspectors = []Inspector{watch}
+		cfg.Inspectors = judges(watch)
 		r, w := connected(t, cfg, nil)
 		r.passes(t, c(w.app(get)))
 		if err := r.feed(t, o(w.app(ok5[:len(ok5)-1]))); err != nil {
@@ -490,7 +490,7 @@ func TestConcurrentDecisions(t *testing.T) {
 		return Decision{Action: Hold}
 	}}
 	cfg := config()
-	cfg.Inspectors = []Inspector{later, later}
+	cfg.Inspectors = judges(later, later)
 	var released [2]int64
 	var mu sync.Mutex
 	changed := sync.NewCond(&mu)
@@ -601,7 +601,7 @@ func ExampleExchange_Decide() {
 	slow := inspectorFunc(func(x *Exchange) Inspection { return &slowInspection{x: x, scan: scan} })
 	tun := NewTunnel(&Config{
 		Authority: authority, Nonce: [32]byte{1, 2, 3}, Proxies: [][32]byte{{7, 7, 7}},
-		Inspectors: []Inspector{slow},
+		Inspectors: judges(slow),
 		Release:    func(d frames.Direction, upTo int64) { fmt.Println("released,", d) },
 	})
 	w := newWire()

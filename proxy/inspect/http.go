@@ -153,6 +153,10 @@ func (t *Tunnel) requestHead(s *side, sec []byte, end int64) *KillError {
 	case r.authority != nil && !t.agrees(r.authority):
 		return s.kill(RuleHost, "target for %q in a tunnel to %s", cut(string(r.authority), 100), t.cfg.Authority)
 	}
+	inspectors, err := t.judges()
+	if err != nil {
+		return err
+	}
 	t.last = t.last || f.close || f.http10
 	x := t.newExchange(r, &f)
 	x.request.start = s.boundary
@@ -168,7 +172,7 @@ func (t *Tunnel) requestHead(s *side, sec []byte, end int64) *KillError {
 	default:
 		m.reading = between
 	}
-	for _, in := range t.cfg.Inspectors {
+	for _, in := range inspectors {
 		if err := t.watch(in); err != nil {
 			return err
 		}

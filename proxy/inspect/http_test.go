@@ -22,7 +22,7 @@ func passed(t *testing.T, cut func(int) int, steps func(w *wire) []step) (seen [
 	t.Helper()
 	cfg := config()
 	watch := new(watcher)
-	cfg.Inspectors = []Inspector{watch}
+	cfg.Inspectors = judges(watch)
 	cfg.Log = func(p Passed) {
 		p.Started = time.Time{}
 		logs = append(logs, p)

@@ -24,8 +24,17 @@ type Config struct {
 
 	Client, Proxy, Origin Party
 
-	Inspectors []Inspector
-	Limits     Limits
+	// Admit is asked at each request head, before Inspectors: an error ends the tunnel, and the request does
+	// not pass. Default: none does.
+	Admit func() *KillError
+	// Inspectors is asked at each request head who judges the exchange, in this order: an exchange is judged
+	// by those of its beginning. The result must not change later. Default: nobody does.
+	//
+	// Both are called with the tunnel's lock held: they must not block and must not call the Tunnel. A panic
+	// kills the tunnel ([RulePanic]).
+	Inspectors func() []Inspector
+
+	Limits Limits
 
 	// Log is told what passed, once for each exchange whose request head was complete. It is called
 	// with the tunnel's lock held: it must not block and must not call the Tunnel. Default: nobody is.

@@ -162,7 +162,7 @@ func TestServersReadTheRequestThatWasShown(t *testing.T) {
 		in := mutate(r, pieces, seeds[r.IntN(len(seeds))])
 		watch := new(watcher)
 		cfg := config()
-		cfg.Inspectors = []Inspector{watch}
+		cfg.Inspectors = judges(watch)
 		run, w := connected(t, cfg, nil)
 		err := run.all(t, c(w.app(in)))
 		whole := err == nil && len(watch.seen) == 1 && run.released == run.fed && watch.seen[0].msgs[toOrigin][0].end
@@ -210,7 +210,7 @@ func TestClientsReadTheResponseThatWasShown(t *testing.T) {
 		method := []string{http.MethodGet, http.MethodHead, http.MethodPost}[r.IntN(3)]
 		watch := new(watcher)
 		cfg := config()
-		cfg.Inspectors = []Inspector{watch}
+		cfg.Inspectors = judges(watch)
 		run, w := connected(t, cfg, nil)
 		run.passes(t, c(w.app(method+" / HTTP/1.1\r\nHost: origin.example\r\nContent-Length: 0\r\n\r\n")))
 		err := run.all(t, o(w.app(in)), o(w.closeNotify()), originEnds())

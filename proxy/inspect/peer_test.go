@@ -25,6 +25,9 @@ const (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// judges is a Config's Inspectors that are the same for every exchange.
+func judges(in ...Inspector) func() []Inspector { return func() []Inspector { return in } }
+
 func config() *Config {
 	return &Config{Authority: authority, Nonce: [32]byte{1, 2, 3}, Proxies: [][32]byte{{7, 7, 7}}}
 }

@@ -105,7 +105,7 @@ func runSteps(t fatal, steps []step, decide func(*Exchange, frames.Direction, Pa
 	var out result
 	watch := &watcher{decide: decide}
 	cfg := config()
-	cfg.Inspectors = []Inspector{watch}
+	cfg.Inspectors = judges(watch)
 	cfg.Time = func() time.Time { return time.Time{} }
 	cfg.Log = func(p Passed) { out.logs += fmt.Sprintf("%+v\n", p) }
 	r := newRun(cfg, cut)
@@ -200,7 +200,7 @@ func TestBytesInAreBytesOut(t *testing.T) {
 			return Decision{}
 		}}
 		cfg := config()
-		cfg.Inspectors = []Inspector{watch}
+		cfg.Inspectors = judges(watch)
 		var in, out [2][]byte
 		relay := func(d frames.Direction, upTo int64) {
 			out[d] = append(out[d], in[d][len(out[d]):max(upTo, int64(len(out[d])))]...)
@@ -321,7 +321,7 @@ func TestNetHTTPReadsTheSame(t *testing.T) {
 		d := drawExchange(t2)
 		watch := new(watcher)
 		cfg := config()
-		cfg.Inspectors = []Inspector{watch}
+		cfg.Inspectors = judges(watch)
 		r, w := connected(t2, cfg, nil)
 		r.passes(t2, c(w.app(d.request)), o(w.app(d.response)))
 		agree(t, watch.seen[0], d.request, d.response)

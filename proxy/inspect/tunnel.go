@@ -47,7 +47,6 @@ type Tunnel struct {
 func NewTunnel(cfg *Config) *Tunnel {
 	t := &Tunnel{cfg: *cfg, limits: cfg.Limits.withDefaults(), now: cfg.Time}
 	t.cfg.Proxies = slices.Clone(cfg.Proxies)
-	t.cfg.Inspectors = slices.Clone(cfg.Inspectors)
 	if t.now == nil {
 		t.now = time.Now
 	}
