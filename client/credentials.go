@@ -30,14 +30,17 @@ func isCredential(name string) bool {
 	})
 }
 
-var errCredentials = errors.New("it leaves at a readable level only if the user allows it: --allow-credentials, or AllowCredentials in a program")
+var errCredentials = errors.New("it leaves at a readable level only if the user's consent includes credentials: --allow-credentials with --consent once, --credentials where consent is granted, Agreement.Credentials in a program")
 
-// refuseCredentials returns the error for the first credential in req, in a stable order.
-func refuseCredentials(req *http.Request) error {
-	if req.URL.User != nil {
-		return &TrustError{Party: PartyCredentials, Field: "the user name in the URL", Err: errCredentials}
-	}
+// userInURL is what net/http makes an Authorization of.
+const userInURL = "the user name in the URL"
+
+// credentialsOf names the credentials in req, sorted; nil for none.
+func credentialsOf(req *http.Request) []string {
 	var found []string
+	if req.URL.User != nil {
+		found = append(found, userInURL)
+	}
 	for _, h := range []http.Header{req.Header, req.Trailer} {
 		for name := range h {
 			if isCredential(name) {
@@ -45,8 +48,15 @@ func refuseCredentials(req *http.Request) error {
 			}
 		}
 	}
-	if len(found) == 0 {
-		return nil
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// keptBack is the error for the first of the credentials in fields; why is nil when the user was asked about
+// reading alone.
+func keptBack(fields []string, why error) error {
+	if why == nil {
+		why = errCredentials
 	}
-	return &TrustError{Party: PartyCredentials, Field: slices.Min(found), Err: errCredentials}
+	return &TrustError{Party: PartyCredentials, Field: fields[0], Err: why}
 }

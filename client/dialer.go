@@ -34,7 +34,8 @@ type Dialer struct {
 	Certificates []tls.Certificate
 	// Levels is the set of levels that the user accepts. Default: {Intact}.
 	Levels []Level
-	// Consent is asked before each CONNECT. Default: nobody consents, and no CONNECT leaves.
+	// Consent is asked before each CONNECT, and again before credentials leave where only reading was agreed
+	// to. Default: nobody consents, and no CONNECT leaves.
 	Consent Consent
 	// ConnectTo sends TCP connections elsewhere, as curl's --connect-to: those to the proxy and, at
 	// direct, to origins. Default: no rules.
@@ -54,10 +55,9 @@ type Dialer struct {
 	// Time is the clock for certificates and evidence. Default: time.Now.
 	Time func() time.Time
 
-	credentials bool // told to Consent
-	hop1        sessions
-	worked      memory
-	keyLog      keyLog
+	hop1   sessions
+	worked memory
+	keyLog keyLog
 }
 
 // Limits bound what a peer can make one connection hold. Every zero field means its default.
@@ -147,7 +147,9 @@ type attempt struct {
 	port      int
 	levels    []Level
 	rep       *Report
+	fields    []string  // the credentials that are to be sent
 	agreed    *[32]byte // the root that the user agreed to
+	agreement *Agreement
 }
 
 func (d *Dialer) newAttempt(authority string, rep *Report) (*attempt, error) {
@@ -219,46 +221,101 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 	if err := d.askConsent(ctx, s, a); err != nil {
 		return nil, err
 	}
+	consented, stop := a.agreement.within(ctx)
+	defer stop()
+	t, direct, err := d.readOrCarried(consented, s, a)
+	if end := a.agreement.ended(); end != nil && ctx.Err() == nil {
+		if t != nil {
+			t.Close()
+		}
+		return nil, end.trust()
+	}
+	switch {
+	case direct:
+		return d.direct(ctx, a) // which no proxy carries
+	case err != nil:
+		return nil, err
+	}
+	t.root = s.root
+	t.agree(a.agreement)
+	return t, nil
+}
+
+// readOrCarried opens a tunnel at intact or blind. direct says that neither can be had, and that
+// the user accepts none.
+func (d *Dialer) readOrCarried(ctx context.Context, s *session, a *attempt) (t *Tunnel, direct bool, err error) {
 	if a.accepts(Intact) {
 		t, refused, err := d.intact(ctx, s, a)
 		if refused == nil {
-			return t, err
+			return t, false, err
 		}
 		next, err := d.belowIntact(a, refused)
-		if err != nil {
-			return nil, err
-		}
-		if next == Direct {
-			return d.direct(ctx, a)
+		if err != nil || next == Direct {
+			return nil, err == nil, err
 		}
 	}
 	t, refused, err := d.blind(ctx, s, a)
 	if refused == nil {
-		return t, err
+		return t, false, err
 	}
 	if a.accepts(Direct) && !a.accepts(Intact) {
-		return d.direct(ctx, a)
+		return nil, true, nil
 	}
-	return nil, refused.levelError(a, "the proxy does not carry it blind", true)
+	return nil, false, refused.levelError(a, "the proxy does not carry it blind", true)
 }
 
+// askConsent asks once for each proxy root that an attempt meets. Where every level that it may reach
+// through the proxy can be read, credentials that the user keeps back end it here.
 func (d *Dialer) askConsent(ctx context.Context, s *session, a *attempt) error {
-	if a.agreed != nil && *a.agreed == s.root {
-		return nil
+	if a.agreed == nil || *a.agreed != s.root || a.agreement.ended() != nil {
+		agreement, err := ask(ctx, d.Consent, &ConsentRequest{
+			ProxyRootSPKI: s.root,
+			ProxyName:     s.name,
+			ProxySubject:  printable(s.leaf.Subject.String()),
+			Authority:     a.authority,
+			Levels:        slices.Clone(a.levels),
+			Fields:        slices.Clone(a.fields),
+			Words:         consentWords(s.name, a.authority, a.levels, a.fields),
+		})
+		if err != nil {
+			return err
+		}
+		a.agreed, a.agreement = &s.root, agreement
 	}
-	err := d.Consent.ask(ctx, &ConsentRequest{
-		ProxyRootSPKI: s.root,
-		ProxyName:     s.name,
-		ProxySubject:  printable(s.leaf.Subject.String()),
+	if end := a.agreement.ended(); end != nil {
+		return end.trust()
+	}
+	sealed := slices.ContainsFunc(a.levels, func(l Level) bool { return !l.Readable() })
+	if len(a.fields) > 0 && !a.agreement.Credentials && !sealed {
+		return keptBack(a.fields, nil)
+	}
+	return nil
+}
+
+// askAgain is for credentials that a is to send through t, which was opened before.
+func (d *Dialer) askAgain(ctx context.Context, t *Tunnel, a *attempt) error {
+	levels := []Level{t.level}
+	agreement, err := ask(ctx, d.Consent, &ConsentRequest{
+		ProxyRootSPKI: t.root,
+		ProxyName:     t.name,
+		ProxySubject:  printable(t.proxy.Subject.String()),
 		Authority:     a.authority,
-		Levels:        slices.Clone(a.levels),
-		Credentials:   d.credentials,
-		Words:         consentWords(s.name, a.authority, a.levels, d.credentials),
+		Levels:        levels,
+		Fields:        slices.Clone(a.fields),
+		Words:         consentWords(t.name, a.authority, levels, a.fields),
 	})
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return err
+	case err != nil:
+		if trust, ok := err.(*TrustError); ok && trust.Party == PartyConsent {
+			err = trust.Err
+		}
+		return keptBack(a.fields, err)
+	case !agreement.Credentials:
+		return keptBack(a.fields, nil)
 	}
-	a.agreed = &s.root
+	t.agree(agreement)
 	return nil
 }
 

@@ -4,8 +4,8 @@
 //
 //	tr := &client.Transport{
 //		Proxy:      "https://proxy.example:8443",
-//		ProxyRoots: proxyRoots,         // who may vouch for proxies; there is no default
-//		Consent:    client.ConsentOnce, // the user agreed to be read
+//		ProxyRoots: proxyRoots,    // who may vouch for proxies; there is no default
+//		Consent:    client.Once{}, // the user agreed to be read
 //	}
 //	defer tr.Close()
 //	resp, err := (&http.Client{Transport: tr}).Get("https://origin.example/")

@@ -27,9 +27,9 @@ func ExampleTransport() {
 
 	tr := &client.Transport{
 		Proxy:      "https://glass.example",
-		ProxyRoots: town.proxyRoots,    // who may vouch for proxies
-		Roots:      town.originRoots,   // and who for origins; nil: the system's
-		Consent:    client.ConsentOnce, // the user was asked
+		ProxyRoots: town.proxyRoots,  // who may vouch for proxies
+		Roots:      town.originRoots, // and who for origins; nil: the system's
+		Consent:    client.Once{},    // the user was asked
 		ConnectTo:  town.connectTo,
 	}
 	defer tr.Close()
@@ -76,15 +76,15 @@ func ExampleKilledError() {
 	// signed by the proxy: true
 }
 
-// Consent is a function: it may ask, or look up what the user said before.
+// A Consent may ask, or look up what the user said before. Package client/consent does both.
 func ExampleConsent() {
 	town := startTown()
 	defer town.close()
 	tr := town.transport()
-	tr.Consent = func(_ context.Context, req *client.ConsentRequest) error {
+	tr.Consent = client.ConsentFunc(func(_ context.Context, req *client.ConsentRequest) (*client.Agreement, error) {
 		fmt.Println(req.Words)
-		return errors.New("not today")
-	}
+		return nil, errors.New("not today")
+	})
 	defer tr.Close()
 
 	_, err := (&http.Client{Transport: tr}).Get("https://shop.example/vase")
@@ -103,7 +103,7 @@ func ExampleDialer() {
 
 	d := &client.Dialer{
 		Proxy: "https://glass.example", ProxyRoots: town.proxyRoots, Roots: town.originRoots,
-		Consent: client.ConsentOnce, ConnectTo: town.connectTo,
+		Consent: client.Once{}, ConnectTo: town.connectTo,
 	}
 	defer d.Close()
 	conn, err := d.DialTunnel(context.Background(), "shop.example:443")
@@ -134,7 +134,7 @@ type town struct {
 func (n *town) transport() *client.Transport {
 	return &client.Transport{
 		Proxy: "https://glass.example", ProxyRoots: n.proxyRoots, Roots: n.originRoots,
-		Consent: client.ConsentOnce, ConnectTo: n.connectTo,
+		Consent: client.Once{}, ConnectTo: n.connectTo,
 	}
 }
 

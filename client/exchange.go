@@ -43,11 +43,7 @@ func (x *exchange) run() (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !x.t.AllowCredentials && slices.ContainsFunc(a.levels, Level.Readable) {
-		if err := refuseCredentials(x.req); err != nil {
-			return nil, err
-		}
-	}
+	a.fields = credentialsOf(x.req)
 	for {
 		// Each exchange has a report of its own, because the tunnel outlives it.
 		a.rep = new(Report)
@@ -57,6 +53,9 @@ func (x *exchange) run() (*http.Response, error) {
 			return nil, err
 		}
 		*x.rep = *c.tunnel.Report()
+		if err := x.pool.permit(ctx, c, a, fresh); err != nil {
+			return nil, err
+		}
 		resp, wrote, err := x.send(c)
 		if err == nil {
 			return resp, nil

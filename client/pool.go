@@ -144,6 +144,22 @@ func (p *pool) dial(ctx context.Context, a *attempt) (*conn, error) {
 	return c, nil
 }
 
+// permit says whether a's credentials, if it has any, may leave on c, which take reserved. c rests again when
+// they may not.
+func (p *pool) permit(ctx context.Context, c *conn, a *attempt, fresh bool) error {
+	if len(a.fields) == 0 || !c.tunnel.level.Readable() || c.tunnel.credentials() {
+		return nil
+	}
+	err := keptBack(a.fields, nil)
+	if !fresh { // else the user was asked a moment ago
+		err = p.dialer.askAgain(ctx, c.tunnel, a)
+	}
+	if err != nil {
+		c.cc.Release()
+	}
+	return err
+}
+
 // stateChanged is called by net/http, on the goroutine that read the end of a body or closed it.
 func (c *conn) stateChanged(cc *http.ClientConn) {
 	switch {

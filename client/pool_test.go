@@ -223,13 +223,13 @@ func TestConsentIsAskedWithTheRequestsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		tr := w.transport(func(tr *Transport) {
-			tr.Consent = func(ctx context.Context, req *ConsentRequest) error {
+			tr.Consent = ConsentFunc(func(ctx context.Context, req *ConsentRequest) (*Agreement, error) {
 				if req.Authority == "second.example:443" {
-					return nil
+					return new(Agreement), nil
 				}
 				<-ctx.Done()
-				return ctx.Err()
-			}
+				return nil, ctx.Err()
+			})
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -131,6 +131,20 @@ func (h *sessions) count(n int) {
 	h.mu.Unlock()
 }
 
+// own runs f as a goroutine of the Dialer, which close waits for; not at all once it is closed, when
+// there is nothing left to do.
+func (h *sessions) own(f func()) {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return
+	}
+	h.wg.Add(1)
+	h.mu.Unlock()
+	defer h.wg.Done()
+	f()
+}
+
 // closeIdle ends hop 1 when it carries no tunnel.
 func (h *sessions) closeIdle() {
 	h.mu.Lock()

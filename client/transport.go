@@ -20,6 +20,9 @@ import (
 // when none of its bytes had left. (net/http's own pool would quietly repeat a request that a proxy
 // killed.) Redirects are the business of http.Client; each new authority needs consent of its own.
 //
+// Authorization, Cookie, fields like them and a user name in the URL leave at a level that can be read
+// only under an [Agreement] with Credentials.
+//
 // The fields must not change after the first use. A Transport must not be copied, and is safe for
 // concurrent use. The fields up to Time are those of [Dialer].
 type Transport struct {
@@ -38,10 +41,6 @@ type Transport struct {
 	Limits            Limits
 	Time              func() time.Time
 
-	// AllowCredentials says that the user agrees to credentials being read: without it, requests with
-	// Authorization, Cookie, fields like them or a user name in the URL are refused where a level that
-	// can be read is accepted.
-	AllowCredentials bool
 	// MaxTunnels bounds the tunnels that are open at once, idle ones included; more requests wait. It
 	// stops a page of a thousand images from taking all streams of the proxy; where the proxy allows fewer,
 	// idle ones make room. Default: 64.
@@ -71,7 +70,6 @@ func (t *Transport) start() *pool {
 				Proxy: t.Proxy, ProxyRoots: t.ProxyRoots, Roots: t.Roots, ClientCertificate: t.ClientCertificate,
 				Certificates: t.Certificates, Levels: t.Levels, Consent: t.Consent, ConnectTo: t.ConnectTo,
 				NetDial: t.NetDial, KeyLog: t.KeyLog, Timeouts: t.Timeouts, LateEvidence: t.LateEvidence, Limits: t.Limits, Time: t.Time,
-				credentials: t.AllowCredentials,
 			},
 			max:         t.MaxTunnels,
 			idleTimeout: orDefault(t.IdleTimeout, 90*time.Second),

@@ -155,7 +155,7 @@ func TestWithoutConsentNoCONNECTLeaves(t *testing.T) {
 	refusal := errors.New("I would rather not")
 	for name, consent := range map[string]Consent{
 		"nobody to ask": nil,
-		"refused":       func(context.Context, *ConsentRequest) error { return refusal },
+		"refused":       says(refusal),
 	} {
 		for _, level := range []Level{Intact, Blind} {
 			t.Run(name+", "+string(level), func(t *testing.T) {
@@ -177,11 +177,16 @@ func TestWithoutConsentNoCONNECTLeaves(t *testing.T) {
 	}
 }
 
+// says is a Consent that says no with err.
+func says(err error) Consent {
+	return ConsentFunc(func(context.Context, *ConsentRequest) (*Agreement, error) { return nil, err })
+}
+
 // One error for all refusals is the caller's to share.
 func TestRefusalsShareNoReport(t *testing.T) {
 	w := newWorld(t)
 	never := &TrustError{Party: PartyConsent, Err: errors.New("never")}
-	tr := w.transport(func(tr *Transport) { tr.Consent = func(context.Context, *ConsentRequest) error { return never } })
+	tr := w.transport(func(tr *Transport) { tr.Consent = says(never) })
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -227,15 +232,15 @@ func TestRedirectToAnotherAuthorityAsksAgain(t *testing.T) {
 	var mu sync.Mutex
 	var asked []ConsentRequest
 	tr := w.transport(func(tr *Transport) {
-		tr.Consent = func(_ context.Context, req *ConsentRequest) error {
+		tr.Consent = ConsentFunc(func(_ context.Context, req *ConsentRequest) (*Agreement, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			asked = append(asked, *req)
 			if req.Authority != "origin.example:443" {
-				return errors.New("only that one")
+				return nil, errors.New("only that one")
 			}
-			return nil
-		}
+			return new(Agreement), nil
+		})
 	})
 	_, err := (&http.Client{Transport: tr}).Get("https://origin.example/")
 	var trust *TrustError
@@ -247,7 +252,7 @@ func TestRedirectToAnotherAuthorityAsksAgain(t *testing.T) {
 	}
 	q := asked[0]
 	if q.ProxyRootSPKI != pki.SPKIHash(w.proxies.Root) || q.ProxyName != proxyName || q.ProxySubject != "CN=proxy.example" ||
-		!strings.Contains(q.Words, proxyName) || !strings.Contains(q.Words, "reads everything") || q.Credentials {
+		!strings.Contains(q.Words, proxyName) || !strings.Contains(q.Words, "reads everything") || q.Fields != nil {
 		t.Errorf("asked %+v", q)
 	}
 	if w.took() != 1 {
@@ -293,10 +298,10 @@ func TestCredentialsLeaveOnlyWhereAllowed(t *testing.T) {
 			if trust := wantTrust(t, err, PartyCredentials); trust.Field != tt.field || !strings.Contains(err.Error(), tt.field) {
 				t.Errorf("%v, field %q; want %q", err, trust.Field, tt.field)
 			}
-			if w.dialled() != 0 {
-				t.Error("the proxy was dialled")
+			if w.opened() != 0 {
+				t.Error("a CONNECT left")
 			}
-			if _, _, err := do(w.transport(func(tr *Transport) { tr.AllowCredentials = true }), request()); err != nil {
+			if _, _, err := do(w.transport(func(tr *Transport) { tr.Consent = Once{Credentials: true} }), request()); err != nil {
 				t.Errorf("allowed: %v", err)
 			}
 			if _, _, err := do(w.transport(func(tr *Transport) { tr.Levels = []Level{Blind} }), request()); err != nil {
@@ -608,7 +613,7 @@ func TestProxyURLs(t *testing.T) {
 		"https://alice:s3cret@proxy.example", "https://alice:s3cret@proxy.example:x", "https://alice:s3cret/x@proxy.example", "https://alice:s3cret%zz@proxy.example",
 		"https://proxy.example:s3cret@evil", "https://proxy.example/?token=s3cret",
 	} {
-		d := &Dialer{Proxy: u, ProxyRoots: x509.NewCertPool(), Consent: ConsentOnce, NetDial: refuseDial(t)}
+		d := &Dialer{Proxy: u, ProxyRoots: x509.NewCertPool(), Consent: Once{}, NetDial: refuseDial(t)}
 		if _, err := d.DialTunnel(t.Context(), "origin.example:443"); err == nil {
 			t.Errorf("proxy %q is accepted", u)
 		} else if ReportOfError(err) == nil {
@@ -645,10 +650,10 @@ func TestProxyNameHasOneSpelling(t *testing.T) {
 			}
 			return w.netDial(ctx, network, proxyName+":8443")
 		}
-		d.Consent = func(_ context.Context, req *ConsentRequest) error {
+		d.Consent = ConsentFunc(func(_ context.Context, req *ConsentRequest) (*Agreement, error) {
 			asked = req.ProxyName
-			return errors.New("that is all I wanted to know")
-		}
+			return nil, errors.New("that is all I wanted to know")
+		})
 		_, err := d.DialTunnel(t.Context(), "origin.example:443")
 		wantTrust(t, err, PartyConsent)
 		if asked != tt.name {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,10 +28,12 @@ type Tunnel struct {
 	wire      *wire     // below inner
 	stream    *hop.Conn // nil at direct
 	report    *Report
-	done      func() // once, at Close
+	hop1      *sessions
+	uncount   func() // takes it off hop1's count, once
 
-	// For verdicts; proxy is nil at direct.
+	// For verdicts and for consent; proxy is nil at direct.
 	proxy *x509.Certificate
+	root  [32]byte // that vouches for proxy
 	name  string
 	nonce *[32]byte // nil at blind, where nothing can be killed by rule
 
@@ -44,6 +48,8 @@ type Tunnel struct {
 	once      sync.Once
 	mu        sync.Mutex
 	cause     error // the first error that was not ours
+	under     []*Agreement
+	unwatch   []func() bool // stop waiting for their ends
 }
 
 var _ net.Conn = (*Tunnel)(nil)
@@ -105,17 +111,70 @@ func (t *Tunnel) opened(d *Dialer, a *attempt) *Tunnel {
 	}
 	t.report = a.rep
 	d.hop1.count(1)
-	t.done = func() { d.hop1.count(-1) }
+	t.hop1 = &d.hop1
+	t.uncount = sync.OnceFunc(func() { d.hop1.count(-1) })
 	return t
+}
+
+// agree has the tunnel end with an agreement, beside those that it ends with already.
+func (t *Tunnel) agree(agreement *Agreement) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.under = append(t.under, agreement)
+	if agreement.Ends == nil || t.closing.Load() {
+		return
+	}
+	t.unwatch = append(t.unwatch, context.AfterFunc(agreement.Ends, func() {
+		t.hop1.own(func() { t.consentEnded(agreement.ended()) })
+	}))
+}
+
+// credentials says whether an agreement lets credentials through.
+func (t *Tunnel) credentials() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.under, func(a *Agreement) bool { return a.Credentials })
+}
+
+// standing is nil while all agreements stand. Whoever ends one and then looks finds that nothing more
+// passes, whether or not consentEnded has run yet.
+func (t *Tunnel) standing() error {
+	t.mu.Lock()
+	var end *consentEnd
+	for _, a := range t.under {
+		if end = a.ended(); end != nil {
+			break
+		}
+	}
+	t.mu.Unlock()
+	if end == nil {
+		return nil
+	}
+	return t.failed(end)
+}
+
+// consentEnded ends the tunnel at once, and hop 1 if it carries no other.
+func (t *Tunnel) consentEnded(end *consentEnd) {
+	t.mu.Lock()
+	if t.cause == nil {
+		t.cause = end
+	}
+	t.mu.Unlock()
+	t.stream.Stream().Reset(hop.Cancel)
+	t.uncount()
+	t.hop1.closeIdle()
 }
 
 // Read reads what the origin sent.
 func (t *Tunnel) Read(p []byte) (int, error) {
-	n, err := t.inner.Read(p)
-	if err == io.EOF {
-		t.ended.Store(true)
-	} else if err != nil {
-		err = t.failed(err)
+	n, err := 0, t.standing()
+	if err == nil {
+		n, err = t.inner.Read(p)
+		if err == io.EOF {
+			t.ended.Store(true)
+		} else if err != nil {
+			err = t.failed(err)
+		}
 	}
 	if err != nil && t.readEnd != nil {
 		t.endOfRead.Do(func() { close(t.readEnd) })
@@ -125,6 +184,9 @@ func (t *Tunnel) Read(p []byte) (int, error) {
 
 // Write writes to the origin.
 func (t *Tunnel) Write(p []byte) (int, error) {
+	if err := t.standing(); err != nil {
+		return 0, err
+	}
 	before := t.wire.n.Load()
 	n, err := t.inner.Write(p)
 	if n > 0 || t.wire.n.Load() != before {
@@ -167,7 +229,12 @@ func (t *Tunnel) Close() error {
 		if t.stream != nil {
 			t.stream.Close() // an inner session that failed may have left it open
 		}
-		t.done()
+		t.uncount()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for _, stop := range t.unwatch {
+			stop()
+		}
 	})
 	return err
 }
@@ -196,6 +263,9 @@ func (t *Tunnel) failed(err error) error {
 	if t.cause == nil {
 		t.cause = err
 	}
+	if end, ok := t.cause.(*consentEnd); ok {
+		err = end // which made all that fails now fail
+	}
 	t.mu.Unlock()
 	typed := t.typed(err)
 	rep := *t.report
@@ -215,6 +285,9 @@ func (t *Tunnel) fault() error {
 // typed says what an error after the handshake with the origin means. There every end without
 // close_notify counts as an attack: whoever can cut a tunnel can choose where.
 func (t *Tunnel) typed(err error) error {
+	if end, ok := err.(*consentEnd); ok {
+		return end.trust()
+	}
 	if killed := t.killed(err); killed != nil {
 		return killed
 	}

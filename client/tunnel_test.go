@@ -32,7 +32,7 @@ func refuseDial(t *testing.T) func(context.Context, string, string) (net.Conn, e
 func (w *world) dialer() *Dialer {
 	d := &Dialer{
 		Proxy: "https://" + proxyName + ":8443", ProxyRoots: w.proxies.Pool().CertPool, Roots: w.origins.Pool().CertPool,
-		Consent: ConsentOnce, NetDial: w.netDial,
+		Consent: Once{}, NetDial: w.netDial,
 	}
 	w.onClose(func() { d.Close() })
 	return d

@@ -116,7 +116,7 @@ func (w *world) transport(set func(tr *Transport)) *Transport {
 		Proxy:      "https://" + proxyName + ":8443",
 		ProxyRoots: w.proxies.Pool().CertPool,
 		Roots:      w.origins.Pool().CertPool,
-		Consent:    ConsentOnce,
+		Consent:    Once{},
 		NetDial:    w.netDial,
 	}
 	if set != nil {

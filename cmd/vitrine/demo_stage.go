@@ -193,7 +193,7 @@ func (st *stage) newTransport(ln net.Listener) *client.Transport {
 	tr.Proxy = "https://" + glassHost
 	tr.ProxyRoots = st.proxies.Pool().CertPool
 	tr.Roots = st.origins.Pool().CertPool
-	tr.Consent = client.ConsentOnce
+	tr.Consent = client.Once{}
 	tr.ConnectTo = connectto.Rules{to(glassHost, ln)}
 	st.cleanup = append(st.cleanup, tr.Close)
 	return tr

@@ -211,7 +211,7 @@ func (f *fetcher) configure(c *cli.Context) error {
 }
 
 func (f *fetcher) newTransport(c *cli.Context) (*client.Transport, error) {
-	t := &client.Transport{AllowCredentials: c.Bool("allow-credentials"), SkipDigest: true}
+	t := &client.Transport{SkipDigest: true}
 	t.Proxy = c.String("proxy")
 	for word := range strings.SplitSeq(c.String("level"), ",") {
 		level, err := client.ParseLevel(strings.TrimSpace(word))
@@ -233,7 +233,7 @@ func (f *fetcher) newTransport(c *cli.Context) (*client.Transport, error) {
 	switch consent := c.String("consent"); consent {
 	case "":
 	case "once":
-		t.Consent = client.ConsentOnce
+		t.Consent = client.Once{Credentials: c.Bool("allow-credentials")}
 	case "stored", "ask":
 		return nil, &client.TrustError{Party: client.PartyConsent, Err: errors.New("--consent " + consent +
 			" is not available in this version; --consent once agrees to this fetch alone")}

@@ -253,7 +253,7 @@ func openVitrine(b *testing.B, w *world, inspectors ...proxy.Inspector) *client.
 	own(b, func() error { return p.Serve(ln) }, p.Close)
 	tr := &client.Transport{
 		Proxy: "https://" + glass, ProxyRoots: w.proxies.Pool().CertPool, Roots: w.origins.Pool().CertPool,
-		Consent: client.ConsentOnce, ConnectTo: connectto.Rules{rule(glass, ln.Addr().(*net.TCPAddr))}, SkipDigest: true,
+		Consent: client.Once{}, ConnectTo: connectto.Rules{rule(glass, ln.Addr().(*net.TCPAddr))}, SkipDigest: true,
 	}
 	b.Cleanup(func() {
 		if err := tr.Close(); err != nil {

@@ -85,7 +85,10 @@ func TestP5ATerminatingRelayOnHop1IsDetected(t *testing.T) {
 		})
 		n.Client = n.NewClient(func(n *Net, tr *client.Transport) {
 			via("relay")(n, tr)
-			tr.Consent = func(context.Context, *client.ConsentRequest) error { asked = true; return nil }
+			tr.Consent = client.ConsentFunc(func(context.Context, *client.ConsentRequest) (*client.Agreement, error) {
+				asked = true
+				return new(client.Agreement), nil
+			})
 		})
 		_, _, err := n.get("/")
 		if c := class(err); c != "integrity" {
@@ -195,7 +198,7 @@ func TestP10AReaderCanReplayACookie(t *testing.T) {
 				w.WriteHeader(http.StatusUnauthorized)
 			}),
 			Proxy:  func(_ *Net, p *proxy.Proxy) { p.Inspectors = []proxy.Inspector{rec} },
-			Client: func(_ *Net, tr *client.Transport) { tr.AllowCredentials = true },
+			Client: func(_ *Net, tr *client.Transport) { tr.Consent = client.Once{Credentials: true} },
 		})
 		req := n.request(n.ctx, http.MethodGet, "/", nil)
 		req.AddCookie(&http.Cookie{Name: "session", Value: "user"})

@@ -241,7 +241,7 @@ func (n *Net) NewClient(change func(n *Net, tr *client.Transport)) *client.Trans
 		Proxy:      "https://" + ProxyHost,
 		ProxyRoots: n.Proxies.Pool().CertPool,
 		Roots:      n.Origins.Pool().CertPool,
-		Consent:    client.ConsentOnce,
+		Consent:    client.Once{},
 		NetDial:    n.network.DialContext,
 	}
 	if change != nil {
@@ -257,7 +257,7 @@ func (n *Net) NewDialer(change func(d *client.Dialer)) *client.Dialer {
 		Proxy:      "https://" + ProxyHost,
 		ProxyRoots: n.Proxies.Pool().CertPool,
 		Roots:      n.Origins.Pool().CertPool,
-		Consent:    client.ConsentOnce,
+		Consent:    client.Once{},
 		NetDial:    n.network.DialContext,
 	}
 	if change != nil {

@@ -347,7 +347,10 @@ func TestP13WhatIsNotAProxysCertificate(t *testing.T) {
 				tr.NetDial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 					return n.DialContext(ctx, network, "fake "+name+":443")
 				}
-				tr.Consent = func(context.Context, *client.ConsentRequest) error { asked = true; return nil }
+				tr.Consent = client.ConsentFunc(func(context.Context, *client.ConsentRequest) (*client.Agreement, error) {
+					asked = true
+					return new(client.Agreement), nil
+				})
 			})
 			_, _, err := fetch(c, n.request(n.ctx, http.MethodGet, "/", nil))
 			if e := wantError[*client.TrustError](t, err); e.Party != client.PartyProxy || asked {
@@ -414,16 +417,16 @@ func TestP16WithoutConsentNothingLeaves(t *testing.T) {
 			Proxy: func(_ *Net, p *proxy.Proxy) { p.Inspectors = []proxy.Inspector{rec} },
 			Hop1:  answers(func(*hop.Request, *hop.Response) { connects++ }),
 			Client: func(_ *Net, tr *client.Transport) {
-				tr.Consent = func(_ context.Context, r *client.ConsentRequest) error {
+				tr.Consent = client.ConsentFunc(func(_ context.Context, r *client.ConsentRequest) (*client.Agreement, error) {
 					asked = append(asked, r.Authority)
 					if r.ProxyName != ProxyHost || r.Words == "" || r.ProxyRootSPKI == [32]byte{} {
 						t.Errorf("%+v", r)
 					}
 					if !allowed[r.Authority] {
-						return io.EOF // any error
+						return nil, io.EOF // any error
 					}
-					return nil
-				}
+					return new(client.Agreement), nil
+				})
 			},
 		})
 		_, err := (&http.Client{Transport: n.Client}).Get(originURL)
