@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vitrine/client"
@@ -23,36 +25,96 @@ const (
 	answer   = "it is 4711, and the vase costs 100 crowns"
 )
 
+// A shape is how the messages of an exchange say where they end.
+type shape int
+
+const (
+	lengths    shape = iota // Content-Length
+	chunks                  // chunked, with a trailer section
+	untilClose              // the response ends with its connection: close_notify is part of the message
+)
+
+func (s shape) String() string {
+	return [...]string{"lengths", "chunks and trailers", "until close"}[s]
+}
+
+// behind is the trailer field of a body: whoever takes the message has it whole.
+func behind(body string) string { return fmt.Sprintf("behind %d bytes", len(body)) }
+
 // A lab does one small exchange again and again, each on a tunnel of its own, while the proxy lies about its
 // bytes.
 type lab struct {
 	*Net
+	shape            shape
 	question, answer string
 	mu               sync.Mutex
 	attack           [2]hostile.Mangler // on the next tunnel, by direction
-	served           []service
+	exchanges        int
+	served           map[string][]service // by the exchange's number
 }
 
 // service is what the origin made of one request.
 type service struct {
-	question string
-	err      error
+	question, trailer string
+	err               error
 }
 
-func newLab(t *testing.T, change func(cfg *Config)) *lab {
-	l := &lab{question: question, answer: answer}
-	cfg := Config{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			body, err := io.ReadAll(r.Body)
-			l.mu.Lock()
-			l.served = append(l.served, service{string(body), err})
-			l.mu.Unlock()
-			if err != nil {
-				panic(http.ErrAbortHandler)
+// lie says what of a request the origin took that was not sent.
+func (l *lab) lie(s service) string {
+	switch {
+	case s.err != nil: // it did not take it
+	case s.question != l.question:
+		return fmt.Sprintf("the origin took %.100q", s.question)
+	case l.shape == chunks && s.trailer != behind(l.question):
+		return fmt.Sprintf("the origin took the trailer %q", s.trailer)
+	}
+	return ""
+}
+
+func (l *lab) serve(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	l.mu.Lock()
+	id := r.Header.Get("X-Exchange")
+	l.served[id] = append(l.served[id], service{string(body), r.Trailer.Get("X-After"), err})
+	l.mu.Unlock()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	switch l.shape {
+	case chunks:
+		w.Header().Set("Trailer", "X-Behind")
+		half := len(l.answer) / 2
+		io.WriteString(w, l.answer[:half])
+		http.NewResponseController(w).Flush()
+		io.WriteString(w, l.answer[half:])
+		w.Header().Set("X-Behind", behind(l.answer))
+	case untilClose:
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			l.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+l.answer)
+	default:
+		io.WriteString(w, l.answer)
+	}
+}
+
+func newLab(t *testing.T, s shape, change func(cfg *Config)) *lab {
+	l := &lab{shape: s, question: question, answer: answer, served: make(map[string][]service)}
+	t.Cleanup(func() { // behind New's, so that the origin is done
+		for id, served := range l.served {
+			for _, s := range served {
+				if lie := l.lie(s); lie != "" {
+					t.Errorf("exchange %s: %s in the end", id, lie)
+				}
 			}
-			io.WriteString(w, l.answer)
-		}),
-		Client: func(_ *Net, tr *client.Transport) { tr.IdleTimeout = -1 },
+		}
+	})
+	cfg := Config{
+		Handler: http.HandlerFunc(l.serve),
+		Client:  func(_ *Net, tr *client.Transport) { tr.IdleTimeout = -1 },
 		Proxy: func(_ *Net, p *proxy.Proxy) {
 			// The attacks break hundreds of tunnels in no time.
 			p.Limits.Hop.Resets = hop.Rate{PerSecond: 1e6, Burst: 1e6}
@@ -95,25 +157,36 @@ type result struct {
 
 // exchange asks the question.
 func (l *lab) exchange() result {
-	l.mu.Lock()
-	before := len(l.served)
-	l.mu.Unlock()
+	l.exchanges++
+	id := strconv.Itoa(l.exchanges)
 	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Minute)
 	defer cancel()
-	resp, body, err := fetch(l.Client, l.request(ctx, http.MethodPost, "/", bytes.NewReader([]byte(l.question))))
+	var body io.Reader = bytes.NewReader([]byte(l.question))
+	if l.shape == chunks {
+		body = struct{ io.Reader }{body} // of a length that nobody knows
+	}
+	req := l.request(ctx, http.MethodPost, "/", body)
+	req.Header.Set("X-Exchange", id)
+	if l.shape == chunks {
+		req.Trailer = http.Header{"X-After": {behind(l.question)}}
+	}
+	resp, got, err := fetch(l.Client, req)
 	r := result{class: class(err), err: err}
 	switch {
-	case err == nil && (string(body) != l.answer || resp.StatusCode != http.StatusOK):
-		r.lie = fmt.Sprintf("the client took %.100q", body)
-	case !bytes.HasPrefix([]byte(l.answer), body):
-		r.lie = fmt.Sprintf("the client was given %.100q", body)
+	case err == nil && (string(got) != l.answer || resp.StatusCode != http.StatusOK):
+		r.lie = fmt.Sprintf("the client took %.100q", got)
+	case err == nil && l.shape == chunks && resp.Trailer.Get("X-Behind") != behind(l.answer):
+		r.lie = fmt.Sprintf("the client took the trailer %v", resp.Trailer)
+	case !bytes.HasPrefix([]byte(l.answer), got):
+		r.lie = fmt.Sprintf("the client was given %.100q", got)
 	}
+	synctest.Wait() // the client may know before the origin does
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	served := l.served[before:]
+	served := l.served[id]
 	for _, s := range served {
-		if s.err == nil && s.question != l.question {
-			r.lie = fmt.Sprintf("the origin took %.100q", s.question)
+		if lie := l.lie(s); lie != "" {
+			r.lie = lie
 		}
 	}
 	switch {
@@ -154,11 +227,15 @@ func lastData(records [][]byte) int {
 // A witness is a Mangler that keeps what went into another one and what came out.
 type witness struct {
 	hostile.Mangler
+	goodbye bool // is part of the message
 	mu      sync.Mutex
 	in, out []byte
 }
 
-func watch(m hostile.Mangler) *witness { return &witness{Mangler: m} }
+// watch returns the witness of an attack in direction d.
+func (l *lab) watch(d frames.Direction, m hostile.Mangler) *witness {
+	return &witness{Mangler: m, goodbye: l.shape == untilClose && d == frames.ToClient}
+}
 
 func (w *witness) Mangle(b *hop.Buffer) []*hop.Buffer {
 	w.mu.Lock()
@@ -197,7 +274,10 @@ func (w *witness) intact() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	in := records(w.in)
-	return bytes.HasPrefix(essence(records(w.out)), essence(in[:lastData(in)+1]))
+	if !w.goodbye {
+		in = in[:lastData(in)+1]
+	}
+	return bytes.HasPrefix(essence(records(w.out)), essence(in))
 }
 
 func records(p []byte) (list [][]byte) {

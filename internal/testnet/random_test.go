@@ -52,7 +52,7 @@ func TestP3RandomAttacksOnALargeExchange(t *testing.T) {
 	forged := forgeries()
 	names := slices.Sorted(maps.Keys(forged))
 	large := func(t *testing.T) *lab {
-		l := newLab(t, nil)
+		l := newLab(t, lengths, nil)
 		l.question, l.answer = string(pattern(150_000)), string(pattern(250_000))
 		return l
 	}
@@ -97,7 +97,7 @@ func TestP3RandomAttacksOnALargeExchange(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			l := large(t)
 			for d := range witnesses {
-				witnesses[d] = watch(links[d])
+				witnesses[d] = l.watch(frames.Direction(d), links[d])
 				l.set(frames.Direction(d), witnesses[d])
 			}
 			r = l.exchange()

@@ -192,7 +192,7 @@ func TestTheProxyMeetsABadOrigin(t *testing.T) {
 	t.Run("silent in the inner handshake", func(t *testing.T) {
 		for _, d := range []frames.Direction{frames.ToOrigin, frames.ToClient} {
 			bubble(t, func(t *testing.T) {
-				l := newLab(t, nil)
+				l := newLab(t, lengths, nil)
 				for n := range 2 {
 					l.set(d, hostile.Stall(n))
 					start := time.Now()
