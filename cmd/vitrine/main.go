@@ -63,6 +63,8 @@ func newApp(std stdio) *cli.App {
 			originCommand(std),
 			proxyCommand(std),
 			fetchCommand(std),
+			evidenceCommand(std),
+			completionCommand(std),
 			versionCommand(std),
 		},
 		HideVersion:               true,

@@ -1,0 +1,154 @@
+# bash completion for vitrine, as "vitrine completion bash" prints it. To load it:
+#     eval "$(vitrine completion bash)"
+
+# The commands below a command.
+_vitrine_commands() {
+	case $1 in
+	"vitrine") echo "demo pki origin proxy fetch completion version" ;;
+	"vitrine pki") echo "init origin proxy" ;;
+	esac
+}
+
+# The flags of a command.
+_vitrine_flags() {
+	case $1 in
+	"vitrine") echo "--help -h" ;;
+	"vitrine demo") echo "--json --help -h" ;;
+	"vitrine pki") echo "--help -h" ;;
+	"vitrine pki init") echo "--help -h" ;;
+	"vitrine pki origin") echo "--help -h" ;;
+	"vitrine pki proxy") echo "--help -h" ;;
+	"vitrine origin") echo "--listen --cert --key --root --upstream --help -h" ;;
+	"vitrine proxy") echo "--listen --cert --key --roots --client-roots --connect-to --modes --drain --keylog --help -h" ;;
+	"vitrine fetch") echo "--proxy --proxy-roots --roots --consent --level --report --evidence --client-cert --client-key --allow-credentials --request -X --header -H --data -d --output -o --include -i --head -I --location -L --fail -f --verbose -v --max-time --connect-to --keylog --help -h" ;;
+	"vitrine completion") echo "--help -h" ;;
+	"vitrine version") echo "--json --help -h" ;;
+	esac
+}
+
+# What a command's flag takes, or its argument at a place; it fails for what takes nothing.
+_vitrine_value() {
+	case "$1 $2" in
+	"vitrine pki init 1") echo "dirs" ;;
+	"vitrine pki origin 1") echo "dirs" ;;
+	"vitrine pki origin "[0-9]*) echo "any" ;;
+	"vitrine pki proxy 1") echo "dirs" ;;
+	"vitrine pki proxy 2") echo "any" ;;
+	"vitrine origin --listen") echo "any" ;;
+	"vitrine origin --cert") echo "files" ;;
+	"vitrine origin --key") echo "files" ;;
+	"vitrine origin --root") echo "dirs" ;;
+	"vitrine origin --upstream") echo "any" ;;
+	"vitrine proxy --listen") echo "any" ;;
+	"vitrine proxy --cert") echo "files" ;;
+	"vitrine proxy --key") echo "files" ;;
+	"vitrine proxy --roots") echo "files" ;;
+	"vitrine proxy --client-roots") echo "files" ;;
+	"vitrine proxy --connect-to") echo "any" ;;
+	"vitrine proxy --modes") echo "list intact blind" ;;
+	"vitrine proxy --drain") echo "any" ;;
+	"vitrine proxy --keylog") echo "files" ;;
+	"vitrine fetch --proxy") echo "any" ;;
+	"vitrine fetch --proxy-roots") echo "files" ;;
+	"vitrine fetch --roots") echo "files" ;;
+	"vitrine fetch --consent") echo "words once" ;;
+	"vitrine fetch --level") echo "list intact blind direct" ;;
+	"vitrine fetch --report") echo "files" ;;
+	"vitrine fetch --evidence") echo "files" ;;
+	"vitrine fetch --client-cert") echo "files" ;;
+	"vitrine fetch --client-key") echo "files" ;;
+	"vitrine fetch --request" | "vitrine fetch -X") echo "any" ;;
+	"vitrine fetch --header" | "vitrine fetch -H") echo "any" ;;
+	"vitrine fetch --data" | "vitrine fetch -d") echo "any" ;;
+	"vitrine fetch --output" | "vitrine fetch -o") echo "files" ;;
+	"vitrine fetch --max-time") echo "any" ;;
+	"vitrine fetch --connect-to") echo "any" ;;
+	"vitrine fetch --keylog") echo "files" ;;
+	"vitrine fetch 1") echo "any" ;;
+	"vitrine completion 1") echo "words bash zsh fish" ;;
+	*) return 1 ;;
+	esac
+}
+
+_vitrine() {
+	local cur=${COMP_WORDS[COMP_CWORD]} path=vitrine at=1 args=0 flag= only= prefix= word rest value
+	COMPREPLY=()
+	# The first words name the command.
+	while [ "$at" -lt "$COMP_CWORD" ]; do
+		case " $(_vitrine_commands "$path") " in
+		*" ${COMP_WORDS[at]} "*) path="$path ${COMP_WORDS[at]}" ;;
+		*) break ;;
+		esac
+		at=$((at + 1))
+	done
+	# What came before the cursor: a flag that waits for its value, and how many arguments.
+	while [ "$at" -lt "$COMP_CWORD" ]; do
+		word=${COMP_WORDS[at]}
+		at=$((at + 1))
+		if [ "$word" = "=" ]; then
+			continue # bash cuts --flag=value into three words
+		elif [ -n "$flag" ]; then
+			flag=
+		elif [ -n "$only" ]; then
+			args=$((args + 1))
+		else
+			case $word in
+			--) only=yes ;;
+			--*=*) ;;
+			--*) _vitrine_value "$path" "$word" >/dev/null && flag=$word ;;
+			-?*)
+				rest=${word#-}
+				while [ -n "$rest" ]; do
+					word=-${rest:0:1} rest=${rest:1}
+					if _vitrine_value "$path" "$word" >/dev/null; then
+						[ -n "$rest" ] || flag=$word
+						break
+					fi
+				done
+				;;
+			*) args=$((args + 1)) ;;
+			esac
+		fi
+	done
+	[ "$cur" != "=" ] || cur=
+	if [ -z "$flag$only" ]; then
+		case $cur in
+		--*=*) flag=${cur%%=*} prefix=${cur%%=*}= cur=${cur#*=} ;;
+		-*)
+			COMPREPLY=($(compgen -W "$(_vitrine_flags "$path")" -- "$cur"))
+			return
+			;;
+		esac
+	fi
+	if [ -n "$flag" ]; then
+		value=$(_vitrine_value "$path" "$flag")
+	elif value=$(_vitrine_commands "$path") && [ -n "$value" ]; then
+		[ "$args" = 0 ] && value="words $value" || value=
+	else
+		value=$(_vitrine_value "$path" "$((args + 1))")
+	fi
+	case $value in
+	files) set -- -f ;;
+	dirs) set -- -d ;;
+	words*) set -- -W "${value#words}" ;;
+	list*)
+		prefix=$prefix${cur%"${cur##*,}"}
+		rest=
+		for word in ${value#list}; do
+			case ",$cur" in
+			*",$word,"*) ;;
+			*) rest="$rest $word" ;;
+			esac
+		done
+		cur=${cur##*,}
+		set -- -W "$rest"
+		;;
+	*) return ;;
+	esac
+	[ "$1" = -W ] || compopt -o filenames 2>/dev/null # bash before 4 has none
+	while IFS= read -r word; do
+		COMPREPLY+=("$prefix$word")
+	done < <(compgen "$@" -- "$cur")
+}
+
+complete -F _vitrine vitrine

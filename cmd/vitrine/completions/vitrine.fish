@@ -1,0 +1,118 @@
+# fish completion for vitrine, as "vitrine completion fish" prints it. Put it into ~/.config/fish/completions, as vitrine.fish.
+
+# __vitrine_takes COMMAND-AND-FLAG: does the flag take a value?
+function __vitrine_takes
+    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --connect-to' 'vitrine proxy --modes' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog'
+end
+
+# __vitrine_at COMMAND [PLACE]: does the line name this command, with the cursor at this argument, or (2+) at one from there on?
+function __vitrine_at --argument-names command place
+    set -l words (commandline -opc)
+    set -e words[1]
+    set -l path vitrine
+    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine fetch' 'vitrine completion' 'vitrine version'
+        set path "$path $words[1]"
+        set -e words[1]
+    end
+    test "$path" = "$command"; or return 1
+    test -n "$place"; or return 0
+    set -l at 1
+    set -l flag
+    set -l only
+    for word in $words
+        if set -q flag[1]
+            set -e flag[1]
+        else if set -q only[1]
+            set at (math $at + 1)
+        else
+            switch $word
+                case --
+                    set only yes
+                case '--*=*'
+                case '--*'
+                    __vitrine_takes "$path $word"; and set flag $word
+                case '-?*'
+                    set -l letters (string split '' -- (string sub -s 2 -- $word))
+                    while set -q letters[1]
+                        if __vitrine_takes "$path -$letters[1]"
+                            set -q letters[2]; or set flag $word
+                            break
+                        end
+                        set -e letters[1]
+                    end
+                case '*'
+                    set at (math $at + 1)
+            end
+        end
+    end
+    if string match -q '*+' -- $place
+        test $at -ge (string trim -c + -- $place)
+    else
+        test $at -eq $place
+    end
+end
+
+complete -c vitrine -f
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a demo -d 'run client, proxy and origin on loopback, and check what each one saw'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a pki -d 'make a test PKI: two roots, origin certificates, proxy certificates'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a origin -d 'serve a directory, or another server, over HTTPS with inspected TLS enabled'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a proxy -d 'run the proxy'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a fetch -d 'fetch a URL through the proxy, and say who could read and change it'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a completion -d 'print a script that completes commands, flags and their values'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a version -d 'print the version, and the commit where the build recorded it'
+complete -c vitrine -n '__vitrine_at "vitrine"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine demo"' -l json -d 'print one JSON object for each step'
+complete -c vitrine -n '__vitrine_at "vitrine demo"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine pki" 1' -a init -d 'create DIR with an origin root and a proxy root'
+complete -c vitrine -n '__vitrine_at "vitrine pki" 1' -a origin -d 'issue a certificate for an origin'
+complete -c vitrine -n '__vitrine_at "vitrine pki" 1' -a proxy -d 'issue a certificate with proxyAuthentication, valid for 30 days'
+complete -c vitrine -n '__vitrine_at "vitrine pki"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine pki init"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine pki init" 1' -f -a '(__fish_complete_directories)'
+complete -c vitrine -n '__vitrine_at "vitrine pki origin"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine pki origin" 1' -f -a '(__fish_complete_directories)'
+complete -c vitrine -n '__vitrine_at "vitrine pki proxy"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine pki proxy" 1' -f -a '(__fish_complete_directories)'
+complete -c vitrine -n '__vitrine_at "vitrine origin"' -l listen -r -f -d 'ADDR to listen on, e.g. 127.0.0.1:8443; port 0 picks one'
+complete -c vitrine -n '__vitrine_at "vitrine origin"' -l cert -r -F -d 'certificate chain, PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine origin"' -l key -r -F -d 'private key, PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine origin"' -l root -r -f -a '(__fish_complete_directories)' -d 'serve the files in DIR'
+complete -c vitrine -n '__vitrine_at "vitrine origin"' -l upstream -r -f -d 'pass requests on to URL (http or https)'
+complete -c vitrine -n '__vitrine_at "vitrine origin"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l listen -r -f -d 'ADDR to listen on, e.g. 127.0.0.1:8444; port 0 picks one'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l cert -r -F -d 'certificate chain with proxyAuthentication, PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l key -r -F -d 'private key, PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l roots -r -F -d 'verify origins by the roots in PEM FILE (default: the system\'s)'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l client-roots -r -F -d 'clients show a certificate that the roots in PEM FILE verify (default: none is asked)'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l connect-to -r -f -d 'dial ADDR:PORT for HOST:PORT, given as HOST:PORT:ADDR:PORT (repeatable; an empty HOST or PORT matches any)'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l modes -r -f -a '(__fish_complete_list , "string split , intact,blind")' -d 'what this proxy allows, a list M[,M...] of intact and blind'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l drain -r -f -d 'after SIGTERM, wait this DURATION for open tunnels'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l keylog -r -F -d 'append the hops\' TLS secrets to FILE (NSS format): whoever has it reads them'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l proxy -r -f -d 'the proxy, as https://HOST:PORT (a URL)'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l proxy-roots -r -F -d 'verify the proxy by the roots in PEM FILE; these never verify an origin'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l roots -r -F -d 'verify origins by the roots in PEM FILE (default: the system\'s)'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l consent -r -f -a 'once' -d 'once: you agree that the proxy reads this fetch, redirects included (stored and ask are not available in this version)'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l level -r -f -a '(__fish_complete_list , "string split , intact,blind,direct")' -d 'the levels that you accept, a list L[,L...] of intact, blind, direct'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l report -r -F -d 'write a JSON report to FILE, on every exit'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l evidence -r -F -d 'write the evidence, as it came over the wire, to FILE'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l client-cert -r -F -d 'show the proxy, when it asks, the certificate in PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l client-key -r -F -d 'its private key, PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l allow-credentials -d 'let Authorization, Cookie and the like leave where the proxy reads them'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l request -s X -r -f -d 'the request METHOD'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l header -s H -r -f -d 'add the field \'K: V\'; \'K:\' removes one, \'K;\' sends it empty (repeatable)'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l data -s d -r -f -d 'send DATA, or the contents of @FILE without line ends, @- for standard input (repeatable; joined by &)'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l output -s o -r -F -d 'write to FILE; what arrived before a failure stays in it'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l include -s i -d 'print the response head too'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l head -s I -d 'send HEAD and print the response head'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l location -s L -d 'follow redirects, at most 50'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l fail -s f -d 'exit with 1 and no body when the status is 400 or above'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l verbose -s v -d 'say on standard error what happens and who could read it'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l max-time -r -f -d 'give up after this many SECONDS'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l connect-to -r -f -d 'dial ADDR:PORT for HOST:PORT, given as HOST:PORT:ADDR:PORT (repeatable): the proxy\'s address, or the origin\'s where you go direct'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l keylog -r -F -d 'append the TLS secrets of hop 1 and the inner session to FILE (NSS format): whoever has it can read the one and forge the other'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine completion"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine completion" 1' -f -a 'bash zsh fish'
+complete -c vitrine -n '__vitrine_at "vitrine version"' -l json -d 'print one JSON object'
+complete -c vitrine -n '__vitrine_at "vitrine version"' -l help -s h -d 'show help'
