@@ -1,9 +1,10 @@
 // Package hostile makes hops that lie: sessions that change what passes through them.
 //
-// Call [Wrap] with a [Mangler] for each tunnel, or [Lie] where more than bytes shall be lied about, and
-// hand the result to (*proxy.Proxy).ServeSession, or use it as Upstream.Session in its DialFunc. The
-// proxy itself has no code that changes bytes, so its lies have to come from outside; only the demo and
-// the tests import this package. [NewAttack] and the functions beside it are the manglers that know
+// Fill in a [Liar] and call [Liar.Serve]: it is a whole proxy that lies in one of the [Modes]. For a lie of
+// one's own, call [Wrap] with a [Mangler] for each tunnel, or [Lie] where more than bytes shall be lied
+// about, and hand the result to (*proxy.Proxy).ServeSession, or use it as Upstream.Session in its DialFunc.
+// The proxy itself has no code that changes bytes, so its lies have to come from outside; only the command
+// line and the tests import this package. [NewAttack] and the functions beside it are the manglers that know
 // the records of an inner session.
 package hostile
 
@@ -33,6 +34,12 @@ type Holder interface {
 type Cutter interface {
 	Mangler
 	Ended() bool
+}
+
+// A Killer is a Mangler that can kill its stream: that happens when Verdict is not nil first.
+type Killer interface {
+	Mangler
+	Verdict() []byte
 }
 
 // Lies are the ways in which a session made by [Lie] differs. A nil function tells the truth.
@@ -168,6 +175,12 @@ func (s *stream) Send(b *hop.Buffer) error {
 		return nil
 	}
 	err := s.send(s.m.Mangle(b))
+	if k, ok := s.m.(Killer); ok {
+		if verdict := k.Verdict(); verdict != nil && !s.ended.Swap(true) {
+			s.Stream.Kill(verdict)
+			return err
+		}
+	}
 	if c, ok := s.m.(Cutter); ok && c.Ended() && !s.ended.Swap(true) {
 		if e := s.Stream.CloseSend(); err == nil {
 			err = e
