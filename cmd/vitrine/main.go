@@ -63,7 +63,6 @@ func newApp(std stdio) *cli.App {
 			originCommand(std),
 			proxyCommand(std),
 			fetchCommand(std),
-			evidenceCommand(std),
 			completionCommand(std),
 			versionCommand(std),
 		},
