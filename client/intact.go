@@ -136,7 +136,7 @@ func evidenceError(err error) error {
 }
 
 func hopReport(h *evidence.Hop) HopReport {
-	return HopReport{Version: tls.VersionName(h.Version), Suite: suiteName(h.Suite), Group: groupName(h.Group), ALPN: h.ALPN}
+	return HopReport{Version: tls.VersionName(h.Version), Suite: suiteName(h.Suite), Group: tlsmsg.GroupName(h.Group), ALPN: h.ALPN}
 }
 
 // innerTLS runs the inner handshake over stream and compares what the origin says in it with the

@@ -156,7 +156,7 @@ func innerReport(cs *tls.ConnectionState) *InnerReport {
 	r := &InnerReport{
 		Version: tls.VersionName(cs.Version),
 		Suite:   suiteName(cs.CipherSuite),
-		Group:   groupName(cs.CurveID),
+		Group:   tlsmsg.GroupName(cs.CurveID),
 		ALPN:    cs.NegotiatedProtocol,
 		Resumed: cs.DidResume,
 	}
@@ -172,19 +172,4 @@ func suiteName(id uint16) string {
 		return ""
 	}
 	return tlsmsg.SuiteName(id)
-}
-
-// groupName is the name in TLS's registry where crypto/tls has one of its own.
-func groupName(id tls.CurveID) string {
-	switch id {
-	case 0:
-		return ""
-	case tls.CurveP256:
-		return "secp256r1"
-	case tls.CurveP384:
-		return "secp384r1"
-	case tls.CurveP521:
-		return "secp521r1"
-	}
-	return id.String()
 }

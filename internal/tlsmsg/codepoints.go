@@ -244,3 +244,19 @@ func SuiteName(id uint16) string {
 	}
 	return tls.CipherSuiteName(id)
 }
+
+// GroupName is the name that TLS's registry has for a group, where crypto/tls has one of its own; "" for
+// 0, which is no group.
+func GroupName(id tls.CurveID) string {
+	switch id {
+	case 0:
+		return ""
+	case tls.CurveP256:
+		return "secp256r1"
+	case tls.CurveP384:
+		return "secp384r1"
+	case tls.CurveP521:
+		return "secp521r1"
+	}
+	return id.String()
+}
