@@ -85,14 +85,18 @@ func (s *shownEvidence) origin(w *pageWriter) {
 }
 
 func (s *shownEvidence) transcript(w *pageWriter, t *evidence.TranscriptExplanation) {
-	w.head("what the origin signed: its handshake with the proxy")
+	w.head("what the origin signed, its handshake with the proxy")
 	names := make([]string, len(t.Messages))
 	for i, m := range t.Messages {
 		names[i] = m.String()
 	}
 	w.line("messages: %s", strings.Join(names, ", "))
 	w.line("server_name: %s", orNone(t.ServerName))
-	w.line("random: %x, a hash over nonce, salt, proxy and authority", t.Random)
+	is := "which should be"
+	if s.verified {
+		is = "which is"
+	}
+	w.line("random: %x, %s a hash over nonce, salt, proxy and authority", t.Random, is)
 	w.line("salt: %x, the proxy's", s.e.Salt)
 	w.line("offered: %s", quoted(t.Offered))
 	if t.Scheme == 0 {
@@ -113,7 +117,7 @@ func (s *shownEvidence) transcript(w *pageWriter, t *evidence.TranscriptExplanat
 }
 
 func (s *shownEvidence) statement(w *pageWriter, st *evidence.Statement) {
-	w.head("what the origin signed: an RFC 9261 authenticator on hop 2")
+	w.head("what the origin signed, an RFC 9261 authenticator on hop 2")
 	w.line("nonce: %x", st.Nonce)
 	w.line("hop_id: %x", st.HopID)
 	w.line("signed with %v", st.Scheme)
@@ -219,7 +223,11 @@ func quoted(list []string) string {
 	if len(list) == 0 {
 		return "nothing"
 	}
-	return strings.Trim(fmt.Sprintf("%q", list), "[]")
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = fmt.Sprintf("%q", s)
+	}
+	return strings.Join(out, ", ")
 }
 
 func quotedOr(s, none string) string {

@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "stock": cmdStock,
+			"value": cmdValue,
 		},
 	})
 }
@@ -156,31 +157,49 @@ func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: json FILE PATH VALUE")
 	}
-	var doc any
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
-	for key := range strings.SplitSeq(args[1], ".") {
-		switch v := doc.(type) {
-		case map[string]any:
-			value, ok := v[key]
-			if !ok {
-				ts.Fatalf("%s: no %s", args[0], args[1])
-			}
-			doc = value
-		case []any:
-			i, err := strconv.Atoi(key)
-			if err != nil || i >= len(v) {
-				ts.Fatalf("%s: no %s", args[0], args[1])
-			}
-			doc = v[i]
-		default:
-			ts.Fatalf("%s: no %s", args[0], args[1])
-		}
-	}
+	doc := jsonAt(ts, args[0], args[1])
 	text, err := json.Marshal(doc)
 	ts.Check(err)
 	if s, isString := doc.(string); (string(text) == args[2] || isString && s == args[2]) == neg {
 		ts.Fatalf("%s: %s is %s", args[0], args[1], text)
 	}
+}
+
+// cmdValue is "value NAME FILE PATH": it sets $NAME to the string at the dotted path in a JSON document.
+func cmdValue(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: value NAME FILE PATH")
+	}
+	s, ok := jsonAt(ts, args[1], args[2]).(string)
+	if !ok {
+		ts.Fatalf("%s: %s is no string", args[1], args[2])
+	}
+	ts.Setenv(args[0], s)
+}
+
+// jsonAt is what is at the dotted path of a JSON document.
+func jsonAt(ts *testscript.TestScript, file, path string) any {
+	var doc any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &doc))
+	for key := range strings.SplitSeq(path, ".") {
+		switch v := doc.(type) {
+		case map[string]any:
+			value, ok := v[key]
+			if !ok {
+				ts.Fatalf("%s: no %s", file, path)
+			}
+			doc = value
+		case []any:
+			i, err := strconv.Atoi(key)
+			if err != nil || i >= len(v) {
+				ts.Fatalf("%s: no %s", file, path)
+			}
+			doc = v[i]
+		default:
+			ts.Fatalf("%s: no %s", file, path)
+		}
+	}
+	return doc
 }
 
 // cmdMake is "make FILE N": a file of N bytes that no two places of are alike. It sets $SUM to its
