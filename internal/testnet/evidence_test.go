@@ -20,9 +20,7 @@ import (
 	"vitrine/internal/evidence"
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
-	"vitrine/internal/hop/h2"
 	"vitrine/internal/hostile"
-	"vitrine/internal/itls"
 	"vitrine/internal/tlsmsg"
 	"vitrine/origin"
 	"vitrine/proxy"
@@ -293,7 +291,7 @@ func TestAnAuthenticatorWithoutAnAnswerIsNotConfirmed(t *testing.T) {
 		t.Run(fmt.Sprintf("in the evidence=%v, in the session=%v", x.evidence, x.inner), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				n := New(t, Config{Names: []string{"else.example"}})
-				n.serveOwnOrigin(x.evidence, x.inner)
+				n.serveOwnOrigin(&ownOrigin{silentEvidence: !x.evidence, silentInner: !x.inner})
 				rep := n.mustGet("/", "own")
 				kind := map[bool]string{true: "authenticator", false: "transcript"}[x.evidence]
 				if rep.Evidence.Kind != kind || !rep.Evidence.Verified || rep.Inner.Confirmed != x.confirmed || rep.Level != client.Intact {
@@ -302,86 +300,6 @@ func TestAnAuthenticatorWithoutAnAnswerIsNotConfirmed(t *testing.T) {
 			})
 		})
 	}
-}
-
-// serveOwnOrigin is an origin that is not package origin.
-func (n *Net) serveOwnOrigin(answerEvidence, answerInner bool) {
-	cert := n.certificate(n.Origins.Origin(OriginHost))
-	ln := n.Listen(OriginHost)
-	check := func(err error) bool {
-		if err != nil {
-			n.Error(err)
-		}
-		return err != nil
-	}
-	var sessions sync.WaitGroup
-	n.run(func() error {
-		defer sessions.Wait()
-		conn, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		tc := tls.Server(conn, &tls.Config{
-			Certificates: []tls.Certificate{cert}, NextProtos: []string{frames.ALPNH2}, MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert,
-		})
-		if err := tc.HandshakeContext(n.ctx); err != nil {
-			return err
-		}
-		s, err := h2.Server(tc, nil)
-		if err != nil {
-			return err
-		}
-		state := tc.ConnectionState()
-		for {
-			in, err := s.Accept(n.ctx)
-			if err != nil {
-				s.Close(hop.NoError, "")
-				<-s.Done()
-				return net.ErrClosed
-			}
-			sessions.Go(func() {
-				raw, err := fields.ParseEvidenceRequest(in.Request().Header.Values(fields.EvidenceRequest))
-				if check(err) {
-					return
-				}
-				req, err := evidence.ParseRequest(raw)
-				if check(err) {
-					return
-				}
-				full, err := evidence.NewAnswer(&state, time.Now(), time.Minute)
-				if check(err) {
-					return
-				}
-				pick := func(on bool) *tlsmsg.InspectionAnswer {
-					if on {
-						return full
-					}
-					return nil
-				}
-				proof, err := evidence.Authenticate(req, &state, &cert, pick(answerEvidence))
-				if check(err) {
-					return
-				}
-				st, err := in.Accept(&hop.Response{Status: 200, Evidence: proof})
-				if check(err) {
-					return
-				}
-				inner := itls.Server(hop.NewConn(st), &itls.Config{
-					TLS:              &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}},
-					RequireALPN:      true,
-					AnswerInspection: func(*tlsmsg.InspectionOffer) (*tlsmsg.InspectionAnswer, error) { return pick(answerInner), nil },
-				})
-				defer inner.Close()
-				buf := make([]byte, 4096)
-				if _, err := inner.Read(buf); check(err) {
-					return
-				}
-				_, err = io.WriteString(inner, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown")
-				check(err)
-				inner.Read(buf)
-			})
-		}
-	}, ln.Close)
 }
 
 // dialAs makes hop 2 as change wants it, with a transcript for the client's request.

@@ -204,6 +204,7 @@ func (n *Net) serveLiar(p *proxy.Proxy, ln net.Listener) error {
 			defer conn.Close()
 			tc := tls.Server(conn, &tls.Config{
 				Certificates: []tls.Certificate{p.Certificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, Time: p.Time,
+				KeyLogWriter: p.KeyLog,
 			})
 			if tc.HandshakeContext(n.ctx) != nil {
 				return
