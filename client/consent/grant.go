@@ -1,0 +1,117 @@
+package consent
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"vitrine/client"
+	"vitrine/internal/fields"
+	"vitrine/internal/hosts"
+)
+
+// MaxTime is the longest that a grant may last: what is agreed to for ever is not looked at again.
+const MaxTime = 366 * 24 * time.Hour
+
+const (
+	// maxScope stops one grant from taking the room of all others.
+	maxScope = 256
+	// maxSubject bounds what a certificate, which is a stranger's text, can put into the file and on a terminal.
+	maxSubject = 512
+	idBytes    = 5 // 8 letters
+)
+
+// A Grant is the user's consent to one proxy's reading, for some hosts, until a time.
+type Grant struct {
+	ID            string   // names it to Revoke: 8 letters and digits; chosen by Add
+	ProxyRootSPKI [32]byte // SHA-256 of the SubjectPublicKeyInfo of the proxy's root
+	ProxyName     string   // the name that is verified on hop 1, in canonical form
+	ProxySubject  string   // of the proxy's certificate when it was granted, to show; "" if it was not known
+	Scope         []hosts.Pattern
+	Granted       time.Time
+	Until         time.Time // at most MaxTime after Granted
+	Credentials   bool      // passwords, cookies and tokens may be read too
+}
+
+// Covers says whether the grant allows what is asked for at a time; credentials aside.
+func (g *Grant) Covers(req *client.ConsentRequest, now time.Time) bool {
+	return g.ProxyRootSPKI == req.ProxyRootSPKI && g.ProxyName == req.ProxyName && now.Before(g.Until) && hosts.MatchAny(g.Scope, req.Authority)
+}
+
+func (g *Grant) equal(o *Grant) bool {
+	return g.ID == o.ID && g.ProxyRootSPKI == o.ProxyRootSPKI && g.ProxyName == o.ProxyName && g.ProxySubject == o.ProxySubject &&
+		slices.Equal(g.Scope, o.Scope) && g.Granted.Equal(o.Granted) && g.Until.Equal(o.Until) && g.Credentials == o.Credentials
+}
+
+// check returns what is wrong with a grant, whoever made it.
+func (g *Grant) check() error {
+	switch {
+	case !validID(g.ID):
+		return fmt.Errorf("id %q is not 8 letters and digits", g.ID)
+	case g.ProxyRootSPKI == [32]byte{}:
+		return errors.New("no proxy root")
+	case clean(g.ProxySubject, maxSubject) != g.ProxySubject:
+		return errors.New("the proxy's subject is too long, or cannot be printed")
+	case len(g.Scope) == 0:
+		return errors.New("no scope; \"*\" names every host")
+	case len(g.Scope) > maxScope:
+		return fmt.Errorf("%d patterns, at most %d", len(g.Scope), maxScope)
+	case g.Granted.IsZero() || !g.Until.After(g.Granted):
+		return errors.New("it ends before it begins")
+	case g.Until.Sub(g.Granted) > MaxTime:
+		return fmt.Errorf("it lasts longer than %d days", MaxTime/(24*time.Hour))
+	}
+	authority, err := fields.CanonicalAuthority(g.ProxyName, 443)
+	if err == nil {
+		authority, _, err = fields.ParseAuthority(authority)
+	}
+	if err != nil || authority != g.ProxyName {
+		return fmt.Errorf("proxy name %q is not in canonical form", clean(g.ProxyName, maxSubject))
+	}
+	for _, p := range g.Scope {
+		if _, err := hosts.Parse(p.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validID(id string) bool {
+	return len(id) == idBytes*8/5 && !strings.ContainsFunc(id, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '2' || r > '7') })
+}
+
+// newID returns one that none of grants has.
+func newID(grants []Grant) string {
+	for {
+		var b [idBytes]byte
+		rand.Read(b[:])
+		id := strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+		if !slices.ContainsFunc(grants, func(g Grant) bool { return g.ID == id }) {
+			return id
+		}
+	}
+}
+
+// clean keeps a stranger's text on one line of a terminal, and at most limit bytes long.
+func clean(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) <= limit {
+		return s
+	}
+	cut := limit - len("…")
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}

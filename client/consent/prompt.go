@@ -1,0 +1,277 @@
+package consent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vitrine/client"
+	"vitrine/internal/hosts"
+)
+
+// ErrRefused is what [Prompt.Ask] returns, wrapped, when the user said no, or nothing that makes sense.
+var ErrRefused = errors.New("the user did not agree")
+
+const (
+	// PromptTime is how long what the user grants at a prompt lasts, unless it is once.
+	PromptTime = 30 * 24 * time.Hour
+	// maxTries stops a program that is taken for a user from being asked for ever.
+	maxTries = 3
+	// maxAnswer stops an endless line; the longest answer is a word.
+	maxAnswer = 256
+	// maxRemembered stops a page with links to ever more hosts from filling memory, should something
+	// answer all those questions.
+	maxRemembered = 4096
+	// maxWords bounds what a question shows of one text that others chose a part of.
+	maxWords = 2048
+)
+
+// A Prompt is a [client.Consent] that asks the user about what is not stored. It asks one question at a time. An
+// answer "once" or "no" counts for that host and as long as the Prompt exists: a page cannot ask until the user
+// is tired. The fields must not change after the first use; a Prompt must not be copied.
+type Prompt struct {
+	// Store is looked into first, and keeps what the user grants for longer. Nil: nothing is stored, and the user
+	// may agree once.
+	Store *Store
+	// In is where the answers come from, one a line. A Read of it is broken off when the request's context ends
+	// if In has a SetReadDeadline, as terminals have; else the question stays until it is answered.
+	In io.Reader
+	// Out is where the questions go.
+	Out io.Writer
+	// Now is the clock for what is granted. Default: time.Now.
+	Now func() time.Time
+
+	once    sync.Once
+	turn    chan struct{} // holds one token while a question is asked
+	answers map[question]answer
+}
+
+// A question is what an answer that is not stored counts for.
+type question struct {
+	root      [32]byte
+	name      string
+	authority string
+	readable  bool // it is about being read, not just carried
+}
+
+type answer struct {
+	yes         bool // to the question itself
+	credentials bool // and to credentials
+	refused     bool // credentials were asked about, and kept back
+}
+
+// Ask implements [client.Consent].
+func (p *Prompt) Ask(ctx context.Context, req *client.ConsentRequest) (*client.Agreement, error) {
+	p.once.Do(func() {
+		p.turn = make(chan struct{}, 1)
+		p.answers = make(map[question]answer)
+	})
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	known, err := p.known(ctx, req)
+	if err != nil || known != nil && (known.Credentials || len(req.Fields) == 0) {
+		return known, err
+	}
+	q := questionOf(req)
+	if said, ok := p.answers[q]; ok && (!said.yes && known == nil || said.refused) {
+		return orRefused(known)
+	}
+	chosen, err := p.ask(ctx, req, known != nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case chosen == nil: // nobody is there
+		return orRefused(known)
+	case chosen.no:
+		said := p.answers[q]
+		said.refused = len(req.Fields) > 0
+		p.remember(q, said)
+		return orRefused(known)
+	case chosen.scope == nil:
+		p.remember(q, answer{yes: true, credentials: len(req.Fields) > 0})
+		return &client.Agreement{Credentials: len(req.Fields) > 0}, nil
+	}
+	now := time.Now
+	if p.Now != nil {
+		now = p.Now
+	}
+	if _, err := p.Store.Add(Grant{
+		ProxyRootSPKI: req.ProxyRootSPKI, ProxyName: req.ProxyName, ProxySubject: req.ProxySubject,
+		Scope: chosen.scope, Granted: now(), Until: now().Add(PromptTime), Credentials: len(req.Fields) > 0,
+	}); err != nil {
+		return nil, err
+	}
+	return p.Store.Ask(ctx, req)
+}
+
+// orRefused is what stays when the user adds nothing to what is known.
+func orRefused(known *client.Agreement) (*client.Agreement, error) {
+	if known == nil {
+		return nil, ErrRefused
+	}
+	return known, nil
+}
+
+// known is what was agreed to before, nil for nothing.
+func (p *Prompt) known(ctx context.Context, req *client.ConsentRequest) (*client.Agreement, error) {
+	var stored *client.Agreement
+	if p.Store != nil {
+		var err error
+		if stored, err = p.Store.Ask(ctx, req); err != nil && !errors.Is(err, ErrNoGrant) {
+			return nil, err
+		}
+	}
+	q := questionOf(req)
+	said := p.answers[q]
+	if !q.readable && !said.yes { // who may read may also carry
+		q.readable = true
+		said = p.answers[q]
+	}
+	switch {
+	case said.yes && (stored == nil || said.credentials && !stored.Credentials):
+		return &client.Agreement{Credentials: said.credentials}, nil
+	case stored != nil:
+		return stored, nil
+	}
+	return nil, nil
+}
+
+func (p *Prompt) remember(q question, a answer) {
+	if _, ok := p.answers[q]; ok || len(p.answers) < maxRemembered {
+		p.answers[q] = a
+	}
+}
+
+func questionOf(req *client.ConsentRequest) question {
+	return question{root: req.ProxyRootSPKI, name: req.ProxyName, authority: req.Authority, readable: readable(req)}
+}
+
+func readable(req *client.ConsentRequest) bool {
+	return slices.ContainsFunc(req.Levels, client.Level.Readable)
+}
+
+// A choice is one of the answers to a question.
+type choice struct {
+	words []string // any of which chooses it
+	text  string   // what it means
+	no    bool
+	scope []hosts.Pattern // nil: it is not stored
+}
+
+// choices are those for req. To be carried sealed is agreed to once: what is stored allows reading.
+func (p *Prompt) choices(req *client.ConsentRequest) ([]choice, error) {
+	list := []choice{{words: []string{"1", "once"}, text: "once: for " + clean(req.Authority, maxSubject) + ", until this program ends"}}
+	if p.Store != nil && readable(req) {
+		here, err := hosts.Parse(req.Authority)
+		if err != nil {
+			return nil, err
+		}
+		every, err := hosts.Parse("*")
+		if err != nil {
+			return nil, err
+		}
+		days := fmt.Sprintf(", for %d days", PromptTime/(24*time.Hour))
+		list = append(list,
+			choice{words: []string{"2", "host"}, text: "host: for " + here.String() + days, scope: []hosts.Pattern{here}},
+			choice{words: []string{"3", "every"}, text: "every: for every host" + days, scope: []hosts.Pattern{every}})
+	}
+	return append(list, choice{words: []string{"n", "no"}, text: "no", no: true}), nil
+}
+
+// ask puts the question, and returns the choice; nil when the input has ended or makes no sense.
+func (p *Prompt) ask(ctx context.Context, req *client.ConsentRequest, again bool) (*choice, error) {
+	list, err := p.choices(req)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(p.Out, text(req, list, again)); err != nil {
+		return nil, err
+	}
+	for range maxTries {
+		if _, err := io.WriteString(p.Out, "Your answer: "); err != nil {
+			return nil, err
+		}
+		line, err := p.readLine(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			return nil, nil
+		}
+		word := strings.ToLower(strings.TrimSpace(line))
+		for i := range list {
+			if slices.Contains(list[i].words, word) {
+				return &list[i], nil
+			}
+		}
+		var words []string
+		for i := range list {
+			words = append(words, list[i].words[0])
+		}
+		if _, err := fmt.Fprintf(p.Out, "That is none of %s.\n", strings.Join(words, ", ")); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// text is the question.
+func text(req *client.ConsentRequest, list []choice, again bool) string {
+	var b strings.Builder
+	b.WriteByte('\n')
+	if again {
+		b.WriteString("You agreed before, but not to this:\n")
+	}
+	fmt.Fprintf(&b, "%s\n\n", clean(req.Words, maxWords))
+	fmt.Fprintf(&b, "  Proxy:  %s\n", clean(req.ProxyName, maxSubject))
+	fmt.Fprintf(&b, "          its certificate names %s\n", clean(req.ProxySubject, maxSubject))
+	fmt.Fprintf(&b, "          its root's key is %x…\n", req.ProxyRootSPKI[:8])
+	if len(req.Fields) > 0 {
+		fmt.Fprintf(&b, "  Credentials that it will see:  %s\n", clean(strings.Join(req.Fields, ", "), maxWords))
+	}
+	b.WriteString("\nDo you agree?\n")
+	for i := range list {
+		fmt.Fprintf(&b, "  %s  %s\n", list[i].words[0], list[i].text)
+	}
+	return b.String()
+}
+
+// readLine reads a line, byte by byte: what follows it is for others who read In. A line without an end is
+// none, and one that is too long is no answer.
+func (p *Prompt) readLine(ctx context.Context) (string, error) {
+	if in, ok := p.In.(interface{ SetReadDeadline(time.Time) error }); ok {
+		broken := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			defer close(broken)
+			in.SetReadDeadline(time.Unix(1, 0))
+		})
+		defer func() {
+			if !stop() {
+				<-broken
+				in.SetReadDeadline(time.Time{})
+			}
+		}()
+	}
+	var line []byte
+	for b := make([]byte, 1); ; {
+		n, err := p.In.Read(b)
+		switch {
+		case n == 1 && b[0] == '\n':
+			return string(line), nil
+		case n == 1 && len(line) <= maxAnswer:
+			line = append(line, b[0])
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}

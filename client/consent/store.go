@@ -1,0 +1,426 @@
+package consent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/lockedfile"
+
+	"vitrine/client"
+)
+
+var (
+	// ErrNoGrant is what Ask's error wraps when nothing stored covers a request.
+	ErrNoGrant = errors.New("nothing that is stored grants it")
+	// ErrUnknownID is what Revoke's error wraps for an id that no grant has.
+	ErrUnknownID = errors.New("no such grant")
+	// ErrRevoked is the cause of an agreement's end when its grant is gone, or is not what it was.
+	ErrRevoked = errors.New("the grant was revoked")
+	// ErrExpired is that cause when the grant's time is over.
+	ErrExpired = errors.New("the grant's time is over")
+	// ErrClosed is that cause after [Store.Close], and the error of the Store's other methods then.
+	ErrClosed = errors.New("consent: the store is closed")
+)
+
+// A Store is the file of a user's grants. It implements [client.Consent]: what is stored is agreed to,
+// nothing else. It is safe for concurrent use, and so is the file: several processes may have it open.
+type Store struct {
+	path string
+
+	mu       sync.Mutex
+	seen     fs.FileInfo           // of the file when it was read last; nil if there was none
+	live     map[string]*agreement // that Ask gave, by the grant's ID
+	watching bool
+	closed   bool
+	done     chan struct{} // closed by Close
+	wg       sync.WaitGroup
+}
+
+// An agreement is the end of those that Ask returns for one grant.
+type agreement struct {
+	grant Grant
+	ends  context.Context
+	end   context.CancelCauseFunc
+}
+
+// watchEvery is how long a revocation by another process, and the end of a grant's time, may go unnoticed.
+const watchEvery = time.Second
+
+// Path is where a user's grants are: $XDG_STATE_HOME/vitrine/consent.json. XDG_STATE_HOME defaults to
+// ~/.local/state, also where it is not an absolute path.
+func Path() (string, error) {
+	state := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(state) {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("consent: no folder to keep it in: %w", err)
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "vitrine", "consent.json"), nil
+}
+
+// Open reads the store at path. A file that is not there is an empty store, which the first Add makes,
+// with its folder. The file and its folder must be the user's alone to read and to write: who can write
+// there can agree in the user's name. A file that is malformed, too large (1 MiB, 4,096 grants) or of a later
+// version is an error.
+func Open(path string) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("consent: %w", err)
+	}
+	s := &Store{path: path, live: make(map[string]*agreement), done: make(chan struct{})}
+	if _, err := s.Grants(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends the agreements that Ask gave, since nobody would notice their revocation any more, and waits for
+// the Store's goroutine. It returns nil.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.done)
+	}
+	s.endLocked(func(*agreement) error { return ErrClosed })
+	s.mu.Unlock()
+	s.wg.Wait()
+	return nil
+}
+
+// Grants returns the grants whose time is not over, in the order in which they were added.
+func (s *Store) Grants() ([]Grant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	grants, err := s.readLocked()
+	return unexpired(grants, time.Now()), err
+}
+
+// Add stores a grant, and returns it with its ID and, if it had none, with now for Granted. Grants whose time is
+// over are dropped. It waits for other processes that are writing; only the user's own can make it wait.
+func (s *Store) Add(g Grant) (Grant, error) {
+	err := s.change(func(grants []Grant) ([]Grant, error) {
+		if g.Granted.IsZero() {
+			g.Granted = time.Now()
+		}
+		g.ID = newID(grants)
+		g.ProxySubject = clean(g.ProxySubject, maxSubject)
+		g.Scope = slices.Clone(g.Scope)
+		g.Granted, g.Until = g.Granted.UTC().Round(0), g.Until.UTC().Round(0)
+		if err := g.check(); err != nil {
+			return nil, err
+		}
+		return append(grants, g), nil
+	})
+	if err != nil {
+		return Grant{}, err
+	}
+	return g, nil
+}
+
+// Revoke removes the grants with these ids, and returns them. If one is not there, the error wraps ErrUnknownID
+// and none is removed. What was opened under them in this process ends before Revoke returns, in other
+// processes within a second.
+func (s *Store) Revoke(ids ...string) ([]Grant, error) {
+	for _, id := range ids {
+		if !validID(id) {
+			return nil, fmt.Errorf("%w: %q", ErrUnknownID, clean(id, maxSubject))
+		}
+	}
+	return s.revoke(func(g *Grant) bool { return slices.Contains(ids, g.ID) }, ids)
+}
+
+// RevokeAll removes all grants, and returns them.
+func (s *Store) RevokeAll() ([]Grant, error) {
+	return s.revoke(func(*Grant) bool { return true }, nil)
+}
+
+func (s *Store) revoke(which func(*Grant) bool, ids []string) (revoked []Grant, err error) {
+	err = s.change(func(grants []Grant) (kept []Grant, err error) {
+		for _, id := range ids {
+			if !slices.ContainsFunc(grants, func(g Grant) bool { return g.ID == id }) {
+				return nil, fmt.Errorf("%w: %s", ErrUnknownID, id)
+			}
+		}
+		for _, g := range grants {
+			if which(&g) {
+				revoked = append(revoked, g)
+			} else {
+				kept = append(kept, g)
+			}
+		}
+		return kept, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return revoked, nil
+}
+
+// Ask implements [client.Consent]. Its error wraps ErrNoGrant when no grant covers the request. Where several do, one
+// with credentials is preferred for a request that carries some, and then the one that lasts longest. The
+// agreement ends with its grant.
+func (s *Store) Ask(_ context.Context, req *client.ConsentRequest) (*client.Agreement, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	grants, err := s.readLocked()
+	if err != nil {
+		return nil, err
+	}
+	var best *Grant
+	now := time.Now()
+	for i := range grants {
+		g := &grants[i]
+		switch {
+		case !g.Covers(req, now):
+		case best == nil, len(req.Fields) > 0 && g.Credentials && !best.Credentials:
+			best = g
+		case len(req.Fields) > 0 && best.Credentials && !g.Credentials:
+		case g.Until.After(best.Until):
+			best = g
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("%w: %s for %s", ErrNoGrant, clean(req.ProxyName, maxSubject), clean(req.Authority, maxSubject))
+	}
+	a := s.live[best.ID]
+	if a == nil {
+		a = &agreement{grant: *best}
+		a.ends, a.end = context.WithCancelCause(context.Background())
+		s.live[best.ID] = a
+	}
+	if !s.watching {
+		s.watching = true
+		s.wg.Go(s.watch)
+	}
+	return &client.Agreement{Credentials: best.Credentials, Ends: a.ends}, nil
+}
+
+// watch ends agreements until there are none.
+func (s *Store) watch() {
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-s.done:
+			return
+		}
+		if !s.look() {
+			return
+		}
+	}
+}
+
+// look ends the agreements whose grants have ended, and says whether others live.
+func (s *Store) look() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changedLocked() {
+		s.readLocked() // an error of which has ended all of them
+	}
+	now := time.Now()
+	s.endLocked(func(a *agreement) error {
+		if now.Before(a.grant.Until) {
+			return nil
+		}
+		return ErrExpired
+	})
+	s.watching = len(s.live) > 0 && !s.closed
+	return s.watching
+}
+
+// endLocked ends the agreements for which why returns a cause.
+func (s *Store) endLocked(why func(*agreement) error) {
+	for id, a := range s.live {
+		if cause := why(a); cause != nil {
+			delete(s.live, id)
+			a.end(cause)
+		}
+	}
+}
+
+// changedLocked says whether the file is another than the one that was read last.
+func (s *Store) changedLocked() bool {
+	info, err := os.Lstat(s.path)
+	if err != nil || s.seen == nil {
+		return !errors.Is(err, fs.ErrNotExist) || s.seen != nil
+	}
+	return !os.SameFile(info, s.seen) || !info.ModTime().Equal(s.seen.ModTime()) || info.Size() != s.seen.Size() || info.Mode() != s.seen.Mode()
+}
+
+// readLocked reads the file, and ends the agreements whose grants are not there as they were. A store that cannot
+// be read grants nothing.
+func (s *Store) readLocked() ([]Grant, error) {
+	if s.closed {
+		return nil, ErrClosed
+	}
+	grants, info, err := read(s.path)
+	if err != nil {
+		err = fmt.Errorf("consent: %s: %w", s.path, err)
+		s.endLocked(func(*agreement) error { return err })
+		return nil, err
+	}
+	s.seen = info
+	s.endLocked(func(a *agreement) error {
+		if slices.ContainsFunc(grants, func(g Grant) bool { return g.equal(&a.grant) }) {
+			return nil
+		}
+		return ErrRevoked
+	})
+	return grants, nil
+}
+
+// read returns the grants in the file, and what it was then; neither if there is no file.
+func read(path string) ([]Grant, fs.FileInfo, error) {
+	if err := checkFolder(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil
+		}
+		return nil, nil, err
+	}
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, nil, errors.New("it is not a file") // and opening it may wait for somebody
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil
+		}
+		return nil, nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := checkPrivate(path, info, 0o600); err != nil {
+		return nil, nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	grants, err := parse(text)
+	return grants, info, err
+}
+
+// checkFolder is about the folder of the file at path.
+func checkFolder(path string) error {
+	folder := filepath.Dir(path)
+	info, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	return checkPrivate(folder, info, 0o700)
+}
+
+// checkPrivate refuses what others may read, which tells whom the user visits, or write, which is to agree
+// for the user.
+func checkPrivate(path string, info fs.FileInfo, want fs.FileMode) error {
+	if runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 { // there the mode says nothing of others
+		return nil
+	}
+	return fmt.Errorf("others can read or write %s (mode %04o); only you may: chmod %o %s", path, info.Mode().Perm(), want, path)
+}
+
+// change rewrites the file under its lock. f gets the grants whose time is not over.
+func (s *Store) change(f func(grants []Grant) ([]Grant, error)) error {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return fmt.Errorf("consent: %w", err)
+	}
+	if err := checkFolder(s.path); err != nil { // before anything is made there
+		return fmt.Errorf("consent: %w", err)
+	}
+	lock, err := lockedfile.OpenFile(s.path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("consent: %w", err)
+	}
+	defer lock.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	grants, err := s.readLocked()
+	if err != nil {
+		return err
+	}
+	if grants, err = f(unexpired(grants, time.Now())); err != nil {
+		return err
+	}
+	text, err := format(grants)
+	if err == nil {
+		err = replace(s.path, text, s.seen)
+	}
+	if err != nil {
+		return fmt.Errorf("consent: %s: %w", s.path, err)
+	}
+	_, err = s.readLocked()
+	return err
+}
+
+// replace puts text in the place of the file, which was old, if it was there. The caller has the lock.
+func replace(path string, text []byte, old fs.FileInfo) (err error) {
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a process that was cut short
+		return err
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(next)
+		}
+	}()
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	// The clocks of file systems are coarse, and the number of the file before the last is free again:
+	// without this two changes in one moment could look like none.
+	if info, err := f.Stat(); err != nil {
+		return err
+	} else if old != nil && !info.ModTime().After(old.ModTime()) {
+		if err := os.Chtimes(next, time.Time{}, old.ModTime().Add(time.Microsecond)); err != nil {
+			return err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes a rename last. A revocation that a power cut takes back would be none.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" { // which cannot, and need not
+		return nil
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+func unexpired(grants []Grant, now time.Time) []Grant {
+	return slices.DeleteFunc(grants, func(g Grant) bool { return !now.Before(g.Until) })
+}
