@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 		err = new(report).write(reportFlag(args[2:]), err)
 	}
 	if err != nil {
-		fmt.Fprintf(std.err, "vitrine: %s\n", oneLine(err.Error()))
+		fmt.Fprintf(std.err, "vitrine: %s\n", oneLine(err.Error()+advice(err)))
 	}
 	return exitCode(err)
 }
@@ -63,6 +63,7 @@ func newApp(std stdio) *cli.App {
 			originCommand(std),
 			proxyCommand(std),
 			fetchCommand(std),
+			consentCommand(std),
 			evidenceCommand(std),
 			completionCommand(std),
 			versionCommand(std),

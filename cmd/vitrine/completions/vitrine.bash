@@ -4,8 +4,9 @@
 # The commands below a command.
 _vitrine_commands() {
 	case $1 in
-	"vitrine") echo "demo pki origin proxy fetch completion version" ;;
+	"vitrine") echo "demo pki origin proxy fetch evidence completion version" ;;
 	"vitrine pki") echo "init origin proxy" ;;
+	"vitrine evidence") echo "show" ;;
 	esac
 }
 
@@ -21,6 +22,8 @@ _vitrine_flags() {
 	"vitrine origin") echo "--listen --cert --key --root --upstream --help -h" ;;
 	"vitrine proxy") echo "--listen --cert --key --roots --client-roots --connect-to --modes --drain --keylog --help -h" ;;
 	"vitrine fetch") echo "--proxy --proxy-roots --roots --consent --level --report --evidence --client-cert --client-key --allow-credentials --request -X --header -H --data -d --output -o --include -i --head -I --location -L --fail -f --verbose -v --max-time --connect-to --keylog --help -h" ;;
+	"vitrine evidence") echo "--help -h" ;;
+	"vitrine evidence show") echo "--json --roots --nonce --proxy --report --help -h" ;;
 	"vitrine completion") echo "--help -h" ;;
 	"vitrine version") echo "--json --help -h" ;;
 	esac
@@ -65,6 +68,11 @@ _vitrine_value() {
 	"vitrine fetch --connect-to") echo "any" ;;
 	"vitrine fetch --keylog") echo "files" ;;
 	"vitrine fetch 1") echo "any" ;;
+	"vitrine evidence show --roots") echo "files" ;;
+	"vitrine evidence show --nonce") echo "any" ;;
+	"vitrine evidence show --proxy") echo "files" ;;
+	"vitrine evidence show --report") echo "files" ;;
+	"vitrine evidence show 1") echo "files" ;;
 	"vitrine completion 1") echo "words bash zsh fish" ;;
 	*) return 1 ;;
 	esac

@@ -2,7 +2,7 @@
 
 # __vitrine_takes COMMAND-AND-FLAG: does the flag take a value?
 function __vitrine_takes
-    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --connect-to' 'vitrine proxy --modes' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog'
+    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --connect-to' 'vitrine proxy --modes' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report'
 end
 
 # __vitrine_at COMMAND [PLACE]: does the line name this command, with the cursor at this argument, or (2+) at one from there on?
@@ -10,7 +10,7 @@ function __vitrine_at --argument-names command place
     set -l words (commandline -opc)
     set -e words[1]
     set -l path vitrine
-    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine fetch' 'vitrine completion' 'vitrine version'
+    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine fetch' 'vitrine evidence' 'vitrine evidence show' 'vitrine completion' 'vitrine version'
         set path "$path $words[1]"
         set -e words[1]
     end
@@ -58,6 +58,7 @@ complete -c vitrine -n '__vitrine_at "vitrine" 1' -a pki -d 'make a test PKI: tw
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a origin -d 'serve a directory, or another server, over HTTPS with inspected TLS enabled'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a proxy -d 'run the proxy'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a fetch -d 'fetch a URL through the proxy, and say who could read and change it'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a evidence -d 'explain saved evidence, and verify it again'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a completion -d 'print a script that completes commands, flags and their values'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a version -d 'print the version, and the commit where the build recorded it'
 complete -c vitrine -n '__vitrine_at "vitrine"' -l help -s h -d 'show help'
@@ -112,6 +113,15 @@ complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l max-time -r -f -d 'give
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l connect-to -r -f -d 'dial ADDR:PORT for HOST:PORT, given as HOST:PORT:ADDR:PORT (repeatable): the proxy\'s address, or the origin\'s where you go direct'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l keylog -r -F -d 'append the TLS secrets of hop 1 and the inner session to FILE (NSS format): whoever has it can read the one and forge the other'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine evidence" 1' -a show -d 'say what evidence that "vitrine fetch --evidence" saved proves, and what it does not'
+complete -c vitrine -n '__vitrine_at "vitrine evidence"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l json -d 'print one JSON object'
+complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l roots -r -F -d 'verify the origin by the roots in PEM FILE (default: the system\'s)'
+complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l nonce -r -f -d 'the nonce of the CONNECT, 64 HEX digits; needs --proxy'
+complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l proxy -r -F -d 'the proxy\'s certificate: a PEM FILE, or its SHA-256 in hex; needs --nonce'
+complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l report -r -F -d 'take nonce and proxy from the report of that fetch, a JSON FILE'
+complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine evidence show" 1' -F
 complete -c vitrine -n '__vitrine_at "vitrine completion"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine completion" 1' -f -a 'bash zsh fish'
 complete -c vitrine -n '__vitrine_at "vitrine version"' -l json -d 'print one JSON object'
