@@ -172,9 +172,9 @@ func (l *Liar) playOrigin(wire *inside, cert tls.Certificate, answer *tlsmsg.Ins
 		return
 	}
 	l.log.Warn("THE CLIENT FELL FOR IT", "path", req.URL.Path)
-	const page = "This page was written by the proxy.\n"
-	fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", len(page))
-	io.WriteString(conn, page)
+	if _, err := io.WriteString(conn, forgedPage); err != nil {
+		l.log.Info("the client did not take the forged page", "why", err.Error())
+	}
 }
 
 func leafOf(cert *tls.Certificate) (*x509.Certificate, error) {

@@ -162,11 +162,13 @@ func dropResponse(a *responseAttack, record []byte) [][]byte {
 	return nil
 }
 
+// forgedPage is what a Liar would have a client believe.
+const forgedPage = "HTTP/1.1 200 OK\r\nContent-Length: 36\r\nConnection: close\r\n\r\nThis page was written by the proxy.\n"
+
 // insertResponse forges a record as well as it can be done without the key.
 func insertResponse(a *responseAttack, record []byte) [][]byte {
-	const page = "HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\nThis page was written by the proxy.\r\n\r\n"
-	h := tlsmsg.RecordHeader{Type: tlsmsg.TypeApplicationData, Version: tlsmsg.VersionTLS12, Length: len(page) + 1 + a.tag}
-	forged := append(h.Append(nil), page...)
+	h := tlsmsg.RecordHeader{Type: tlsmsg.TypeApplicationData, Version: tlsmsg.VersionTLS12, Length: len(forgedPage) + 1 + a.tag}
+	forged := append(h.Append(nil), forgedPage...)
 	forged = append(forged, byte(tlsmsg.TypeApplicationData))
 	tag := make([]byte, a.tag)
 	rand.Read(tag) // it never fails
