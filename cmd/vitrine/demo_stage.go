@@ -18,7 +18,6 @@ import (
 	"vitrine/client"
 	"vitrine/internal/connectto"
 	"vitrine/internal/fields"
-	"vitrine/internal/hop/h2"
 	"vitrine/internal/hostile"
 	"vitrine/internal/pki"
 	"vitrine/origin"
@@ -151,40 +150,22 @@ func (st *stage) newProxy(modes ...fields.Mode) *proxy.Proxy {
 	}
 }
 
-// serveLiar starts a proxy that flips a bit of the first needle that it sends to the client. The
-// proxy is the same: what lies is the hop it was given.
-func (st *stage) serveLiar(ctx context.Context, needle string) (*client.Transport, error) {
+// serveLiar starts a proxy that lies in the way of mode and returns a transport that goes through it, and where
+// it says that it struck.
+func (st *stage) serveLiar(ctx context.Context, mode hostile.Mode) (*client.Transport, <-chan hostile.Strike, error) {
 	ln, err := loopback(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p := st.newProxy(fields.Intact)
-	ctx, stop := context.WithCancel(ctx)
-	st.own(func() error {
-		conn, err := ln.Accept()
-		if err != nil {
-			return err
+	strikes := make(chan hostile.Strike, 16)
+	l := &hostile.Liar{Proxy: st.newProxy(fields.Intact), Mode: mode, Struck: func(s hostile.Strike) {
+		select {
+		case strikes <- s:
+		default:
 		}
-		defer conn.Close()
-		hop1 := tls.Server(conn, &tls.Config{
-			Certificates: []tls.Certificate{st.proxyCert}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
-		})
-		if err := hop1.HandshakeContext(ctx); err != nil {
-			return err
-		}
-		session, err := h2.Server(hop1, nil)
-		if err != nil {
-			return err
-		}
-		liar := hostile.Wrap(session, func(uint64) hostile.Mangler { return hostile.Flip([]byte(needle)) })
-		err = p.ServeSession(ctx, liar, p.Dial)
-		<-session.Done()
-		return err
-	}, func() error {
-		stop()
-		return errors.Join(ln.Close(), p.Close())
-	})
-	return st.newTransport(ln), nil
+	}}
+	st.own(func() error { return l.Serve(ln) }, l.Close)
+	return st.newTransport(ln), strikes, nil
 }
 
 // newTransport returns a transport through the proxy on ln.
