@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vitrine/frames"
@@ -28,35 +29,37 @@ type ownOrigin struct {
 	// carrier is what the inner session runs on. keys are those of the session.
 	carrier func(c *hop.Conn, keys *keyLog) net.Conn
 	// talk serves a session until it ends. It may expect that everything fails.
-	talk func(inner *itls.Conn)
+	talk func(session net.Conn)
+	// stock is whether it is an ordinary origin now.
+	stock atomic.Bool
 	// opened, if set, is given each tunnel that is to have an inner session; true keeps it from having one.
 	opened func(st hop.Stream) bool
 }
 
 // say answers every request of a session with text.
-func say(text string) func(inner *itls.Conn) {
-	return func(inner *itls.Conn) {
-		for r := bufio.NewReader(inner); ; {
+func say(text string) func(session net.Conn) {
+	return func(session net.Conn) {
+		for r := bufio.NewReader(session); ; {
 			req, err := http.ReadRequest(r)
 			if err != nil {
 				return
 			}
 			io.Copy(io.Discard, req.Body)
-			fmt.Fprintf(inner, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+			fmt.Fprintf(session, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
 		}
 	}
 }
 
 // raw answers every request of a session with the bytes of text, whatever they are.
-func raw(text string) func(inner *itls.Conn) {
-	return func(inner *itls.Conn) {
-		for r := bufio.NewReader(inner); ; {
+func raw(text string) func(session net.Conn) {
+	return func(session net.Conn) {
+		for r := bufio.NewReader(session); ; {
 			req, err := http.ReadRequest(r)
 			if err != nil {
 				return
 			}
 			io.Copy(io.Discard, req.Body)
-			io.WriteString(inner, text)
+			io.WriteString(session, text)
 		}
 	}
 }
@@ -92,11 +95,18 @@ func (n *Net) serveOwnOrigin(o *ownOrigin) {
 
 // serveOwnHop serves one connection of a proxy.
 func (n *Net) serveOwnHop(o *ownOrigin, conn net.Conn, cert *tls.Certificate) error {
-	tc := tls.Server(conn, &tls.Config{
-		Certificates: []tls.Certificate{*cert}, NextProtos: []string{frames.ALPNH2}, MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert,
-	})
+	cfg := &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{"http/1.1"}}
+	if !o.stock.Load() {
+		cfg.NextProtos, cfg.MinVersion, cfg.ClientAuth = []string{frames.ALPNH2}, tls.VersionTLS13, tls.RequestClientCert
+	}
+	tc := tls.Server(conn, cfg)
 	if err := tc.HandshakeContext(n.ctx); err != nil {
 		return err
+	}
+	if o.stock.Load() {
+		o.talk(tc)
+		tc.Close() // the peer may be gone
+		return nil
 	}
 	s, err := h2.Server(tc, nil)
 	if err != nil {
