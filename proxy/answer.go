@@ -72,6 +72,9 @@ func (a *answer) response(f *front, version, target string) *hop.Response {
 // refuse makes the answer to a request that HTTP/1.1's carrier could not read.
 func (f *front) refuse(status int, reason string) *hop.Response {
 	a := &answer{status: status, reason: fields.ErrorHTTPRequest, details: reason}
+	if status >= http.StatusInternalServerError {
+		a.reason = fields.ErrorProxyInternalResponse // http_request_error is for 4xx
+	}
 	return a.response(f, "1.1", "")
 }
 
@@ -80,7 +83,7 @@ func badRequest(details string, cause error) *answer {
 }
 
 // answerTo says what a client is told about err. Each function of the list knows one kind of error; the
-// first that does decides. None tells an address that the client did not name: answers are not a map of the network behind
+// first that does decides. Types and statuses are those of RFC 9209, section 2.3. None tells an address that the client did not name: answers are not a map of the network behind
 // the proxy.
 func answerTo(err error) *answer {
 	for _, f := range []func(error) *answer{
@@ -117,7 +120,7 @@ func aProhibition(err error) *answer {
 	case p.Port != 0:
 		return &answer{status: http.StatusForbidden, reason: fields.ErrorHTTPRequestDenied, details: "this port may not be dialled"}
 	}
-	return &answer{status: http.StatusForbidden, reason: fields.ErrorDestinationIPProhibited, details: "the target's address may not be dialled"}
+	return &answer{status: http.StatusBadGateway, reason: fields.ErrorDestinationIPProhibited, details: "the target's address may not be dialled"}
 }
 
 func aFullTable(err error) *answer {
@@ -125,7 +128,7 @@ func aFullTable(err error) *answer {
 		return &answer{status: http.StatusServiceUnavailable, reason: fields.ErrorConnectionLimitReached, details: "too many connections"}
 	}
 	if errors.Is(err, errPoolClosed) {
-		return &answer{status: http.StatusServiceUnavailable, reason: fields.ErrorConnectionLimitReached, details: "the proxy is closing"}
+		return &answer{status: http.StatusServiceUnavailable, reason: fields.ErrorProxyInternalResponse, details: "the proxy is closing"}
 	}
 	return nil
 }
@@ -144,12 +147,28 @@ func aName(err error) *answer {
 }
 
 func aSilence(err error) *answer {
+	if unanswered := (*unansweredError)(nil); errors.As(err, &unanswered) {
+		return &answer{status: http.StatusGatewayTimeout, reason: fields.ErrorHTTPResponseTimeout, details: "the origin did not answer the CONNECT in time"}
+	}
+	if ended := (*hop.SessionError)(nil); errors.Is(err, errNoSettings) || errors.As(err, &ended) && !ended.Remote && ended.Code == settingsTimeout {
+		return &answer{status: http.StatusGatewayTimeout, reason: fields.ErrorConnectionReadTimeout, details: "the origin sent no SETTINGS in time"}
+	}
 	var timeout net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
 		return &answer{status: http.StatusGatewayTimeout, reason: fields.ErrorConnectionTimeout, details: "the origin did not answer in time"}
 	}
 	return nil
 }
+
+// unansweredError says that the origin left a CONNECT unanswered.
+type unansweredError struct{ err error }
+
+func (e *unansweredError) Error() string { return "CONNECT to the origin: " + e.err.Error() }
+
+func (e *unansweredError) Unwrap() error { return e.err }
+
+// errNoSettings is wrapped by the error of a dial whose origin sent no SETTINGS.
+var errNoSettings = errors.New("the origin's SETTINGS")
 
 func aCertificate(err error) *answer {
 	var verification *tls.CertificateVerificationError
@@ -206,7 +225,8 @@ func aSocket(err error) *answer {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
 		return &answer{status: http.StatusBadGateway, reason: fields.ErrorDestinationUnroutable, details: "there is no way to the origin's address"}
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return &answer{status: http.StatusServiceUnavailable, reason: fields.ErrorConnectionLimitReached, details: "too many connections"}
+		// It is the system's limit that was reached, and not one for the next hop.
+		return &answer{status: http.StatusServiceUnavailable, reason: fields.ErrorProxyInternal, details: "too many open files"}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNABORTED),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &answer{status: http.StatusBadGateway, reason: fields.ErrorConnectionTerminated, details: "the origin closed the connection"}
@@ -227,8 +247,6 @@ func aCarrier(err error) *answer {
 		return &answer{status: http.StatusBadGateway, reason: fields.ErrorHTTPProtocol, details: "the origin takes no tunnels"}
 	case errors.As(err, &retry):
 		return &answer{status: http.StatusServiceUnavailable, reason: fields.ErrorDestinationUnavailable, details: "the origin takes no more tunnels now"}
-	case errors.As(err, &ended) && !ended.Remote && ended.Code == settingsTimeout:
-		return &answer{status: http.StatusGatewayTimeout, reason: fields.ErrorConnectionTimeout, details: "the origin did not answer in time"}
 	case errors.As(err, &ended) && !ended.Remote && ended.Code != hop.NoError:
 		return &answer{status: http.StatusBadGateway, reason: fields.ErrorHTTPProtocol, details: "the origin broke its protocol"}
 	case errors.As(err, &reset), errors.As(err, &ended), errors.Is(err, net.ErrClosed):

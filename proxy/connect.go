@@ -183,12 +183,15 @@ func (s *session) try(ctx context.Context, t *Target, up *Upstream, header http.
 	wait, cancel := context.WithTimeout(ctx, s.run.limits.Handshake)
 	defer cancel()
 	resp, stream, err := up.Session.Open(wait, &hop.Request{Protocol: frames.Protocol, Authority: t.Authority, Path: "/", Header: h})
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = &unansweredError{err}
+	}
 	if err != nil {
 		return nil, err
 	}
 	if stream == nil {
 		return nil, &answer{
-			status: http.StatusBadGateway, reason: fields.ErrorDestinationUnavailable,
+			status: http.StatusServiceUnavailable, reason: fields.ErrorDestinationUnavailable,
 			details:  "the origin refused the tunnel",
 			received: resp.Status,
 			protocol: up.State.NegotiatedProtocol,

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -215,6 +217,82 @@ func TestPolicyWithoutIntactStillShowsEvidence(t *testing.T) {
 	}
 }
 
+// spec: PRX-5 PRX-22 PRX-34
+func TestEachHostHasItsModes(t *testing.T) {
+	st := newStage(t, func(p *Proxy) {
+		p.Policy.Modes = []Mode{Intact}
+		p.Policy.HostModes = func(authority string) []Mode {
+			switch authority {
+			case "blind.example:443":
+				return []Mode{Blind}
+			case "both.example:443":
+				return []Mode{Blind, Intact}
+			case "later.example:443":
+				return []Mode{"split", Blind, "other"}
+			case "never.example:443":
+				return []Mode{}
+			case "unknown.example:443":
+				return []Mode{"split"}
+			}
+			return nil
+		}
+	})
+	// A stock origin, so that each CONNECT that is not refused at once ends in a 470.
+	cfg := st.originConfig("http/1.1")
+	cert, err := st.origins.Origin("blind.example", "both.example", "later.example", originName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Certificates = []tls.Certificate{cert}
+	st.listen(func(c net.Conn) {
+		tc := serverTLS(c, cfg)
+		io.Copy(io.Discard, tc)
+	})
+	s := st.client(nil)
+	for _, c := range []struct {
+		host                string
+		intact, blind       int // what an Extended and a plain CONNECT are answered
+		options             string
+		details, detailsToo string
+	}{
+		{originName, 470, 470, "intact", "the origin picked no itls token", "policy allows no blind tunnels to this target"},
+		{"blind.example", 470, 200, "blind", "policy allows no intact tunnels to this target", ""},
+		{"both.example", 470, 200, "blind, intact", "the origin picked no itls token", ""},
+		{"later.example", 470, 200, "blind", "policy allows no intact tunnels to this target", ""},
+		{"never.example", 403, 403, "", "policy allows no tunnels to this target", "policy allows no tunnels to this target"},
+		{"unknown.example", 403, 403, "", "policy allows no tunnels to this target", "policy allows no tunnels to this target"},
+	} {
+		before := st.dials()
+		got := st.connect(s, c.host+":443")
+		if status := got.says(c.intact, "http_request_denied"); status.Details != c.details {
+			t.Errorf("%s, intact: %v", c.host, status)
+		}
+		if options := got.resp.Header.Get(fields.InspectionOptions); options != c.options {
+			t.Errorf("%s, intact: options %q", c.host, options)
+		}
+		// Ordinary clients spell as they like.
+		resp, stream, err := s.Open(t.Context(), &hop.Request{Authority: strings.ToUpper(c.host) + ":443", Header: http.Header{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reason := "http_request_denied"
+		if c.blind == 200 {
+			reason = ""
+			stream.Reset(hop.Cancel)
+		}
+		if status := says(t, resp, c.blind, reason); status.Details != c.detailsToo {
+			t.Errorf("%s, blind: %v", c.host, status)
+		}
+		if options := resp.Header.Get(fields.InspectionOptions); c.blind == 470 && options != c.options {
+			t.Errorf("%s, blind: options %q", c.host, options)
+		}
+		if c.intact == 403 && st.dials() != before {
+			t.Errorf("%s was dialled", c.host)
+		}
+	}
+}
+
+// spec: PRX-34
 func TestPolicyWithoutModesRefusesEverything(t *testing.T) {
 	st := newStage(t, func(p *Proxy) { p.Policy.Modes = []fields.Mode{} })
 	s := st.client(nil)
@@ -266,7 +344,7 @@ func TestRequestsThatAreRefusedBeforeAnythingIsDialled(t *testing.T) {
 		{"an authority that is not canonical", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Authority = "ORIGIN.example:443" }, 400, "http_request_error"},
 		{"an authority without port", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Authority = originName }, 400, "http_request_error"},
 		{"a path", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Path = "/x" }, 400, "http_request_error"},
-		{"another protocol", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Protocol = "websocket" }, 501, "http_request_error"},
+		{"another protocol", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Protocol = "websocket" }, 501, "proxy_internal_response"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := st.connect(s, authority, c.change)
@@ -291,7 +369,7 @@ func TestTargetsThatAreRefusedOrCannotBeReached(t *testing.T) {
 		reason       string
 	}{
 		{"another port", originName + ":80", nil, 403, "http_request_denied"},
-		{"an address inside", "inside.example:443", nil, 403, "destination_ip_prohibited"},
+		{"an address inside", "inside.example:443", nil, 502, "destination_ip_prohibited"},
 		{"a name that does not exist", "nowhere.example:443", nil, 502, "dns_error"},
 		{"garbage", authority, func(*stage) func(net.Conn) {
 			return func(c net.Conn) { io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n"); io.Copy(io.Discard, c) }
@@ -385,12 +463,13 @@ func TestWhatHop2Offers(t *testing.T) {
 	}
 }
 
+// spec: PRX-35
 func TestARefusalOfTheOrigins(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()
 	origin.refuse.Store(403)
 	c := st.connect(st.client(nil), authority)
-	if s := c.says(502, "destination_unavailable"); s.ReceivedStatus != 403 {
+	if s := c.says(503, "destination_unavailable"); s.ReceivedStatus != 403 {
 		t.Errorf("proxy-status %v", s)
 	}
 }
@@ -473,7 +552,7 @@ func TestAConnectionOnWhichNobodyAnswersIsNotUsedAgain(t *testing.T) {
 		newTap(origin.next(t).Stream)
 		origin.mute.Store(true)
 		start := time.Now()
-		st.connect(s, authority).says(504, "connection_timeout")
+		st.connect(s, authority).says(504, "http_response_timeout")
 		if d := time.Since(start); d != 10*time.Second {
 			t.Errorf("after %v", d)
 		}
@@ -495,27 +574,23 @@ func TestOrdinaryRequests(t *testing.T) {
 	for _, c := range []struct {
 		method, authority, path string
 		status                  int
+		reason                  string
 	}{
-		{"GET", proxyName, "/", 200},
-		{"GET", proxyName + ":8443", "/", 200},
-		{"HEAD", proxyName, "/", 200},
-		{"GET", proxyName, "/other", 404},
-		{"POST", proxyName, "/", 404},
-		{"GET", originName, "/", 421},
-		{"OPTIONS", originName, "*", 421},
+		{"GET", proxyName, "/", 200, ""},
+		{"GET", proxyName + ":8443", "/", 200, ""},
+		{"HEAD", proxyName, "/", 200, ""},
+		{"GET", proxyName, "/other", 404, "proxy_internal_response"},
+		{"POST", proxyName, "/", 404, "proxy_internal_response"},
+		{"GET", originName, "/", 421, "http_request_denied"},
+		{"OPTIONS", originName, "*", 421, "http_request_denied"},
 	} {
 		resp, _, err := s.Open(t.Context(), &hop.Request{Method: c.method, Authority: c.authority, Path: c.path, Header: http.Header{}})
 		if err != nil {
 			t.Fatalf("%v: %v", c, err)
 		}
-		if resp.Status != c.status {
-			t.Errorf("%v: status %d", c, resp.Status)
-		}
+		says(t, resp, c.status, c.reason)
 		if c.method == "GET" && strings.Count(string(resp.Body), "\n") != 1 {
 			t.Errorf("%v: body %q", c, resp.Body)
-		}
-		if resp.Header.Get(fields.ProxyStatusName) == "" || resp.Header.Get("Via") == "" {
-			t.Errorf("%v: %v", c, resp.Header)
 		}
 	}
 	if st.dials() != 0 {
@@ -523,6 +598,7 @@ func TestOrdinaryRequests(t *testing.T) {
 	}
 }
 
+// spec: PRX-35
 func TestEveryErrorHasAnAnswer(t *testing.T) {
 	for _, c := range []struct {
 		err    error
@@ -530,26 +606,29 @@ func TestEveryErrorHasAnAnswer(t *testing.T) {
 		reason string
 	}{
 		{&ProhibitedError{Port: 80}, 403, "http_request_denied"},
-		{&ProhibitedError{Why: "private"}, 403, "destination_ip_prohibited"},
+		{&ProhibitedError{Why: "private"}, 502, "destination_ip_prohibited"},
 		{&net.DNSError{IsNotFound: true}, 502, "dns_error"},
 		{&net.DNSError{IsTimeout: true}, 504, "dns_timeout"},
 		{&net.DNSError{Err: "SERVFAIL"}, 502, "dns_error"},
 		{errUpstreamsFull, 503, "connection_limit_reached"},
 		{errDialsBusy, 503, "connection_limit_reached"},
-		{errPoolClosed, 503, "connection_limit_reached"},
+		{errPoolClosed, 503, "proxy_internal_response"},
 		{errors.New("anything"), 500, "proxy_internal_error"},
 		{&hop.RetryError{Err: io.EOF}, 502, "connection_terminated"},
 		{&hop.RetryError{Err: errors.New("GOAWAY")}, 503, "destination_unavailable"},
 		{&hop.ResetError{Code: hop.Cancel, Remote: true}, 502, "connection_terminated"},
 		{&hop.SessionError{Remote: true}, 502, "connection_terminated"},
 		{&hop.SessionError{Code: hop.ProtocolError}, 502, "http_protocol_error"},
-		{&hop.SessionError{Code: settingsTimeout}, 504, "connection_timeout"},
+		{&hop.SessionError{Code: settingsTimeout}, 504, "connection_read_timeout"},
+		{fmt.Errorf("%w: %w", errNoSettings, context.DeadlineExceeded), 504, "connection_read_timeout"},
+		{&unansweredError{context.DeadlineExceeded}, 504, "http_response_timeout"},
+		{&handshakeError{context.DeadlineExceeded}, 504, "connection_timeout"},
 		{errNoConnect, 502, "http_protocol_error"},
 		{&evidence.Error{Reason: evidence.ReasonAltered, Err: io.EOF}, 502, "tls_protocol_error"},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, 502, "connection_refused"},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, 502, "destination_ip_unroutable"},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}, 504, "connection_timeout"},
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, 503, "connection_limit_reached"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, 503, "proxy_internal_error"},
 		{&handshakeError{&net.OpError{Op: "read", Err: syscall.ECONNRESET}}, 502, "connection_terminated"},
 		{&handshakeError{&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}}, 502, "tls_certificate_error"},
 		{&handshakeError{&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.TooManyIntermediates}}}, 502, "tls_certificate_error"},

@@ -138,7 +138,9 @@ func token(cs *tls.ConnectionState) string {
 
 // ready waits for the SETTINGS of an origin that speaks HTTP/2, and checks that a tunnel can follow.
 func ready(ctx context.Context, s hop.Session) error {
-	if err := s.Ready(ctx); err != nil {
+	if err := s.Ready(ctx); errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", errNoSettings, err)
+	} else if err != nil {
 		return err
 	}
 	peer := s.Peer()

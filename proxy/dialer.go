@@ -142,6 +142,9 @@ func (d *dialer) lookup(ctx context.Context, host string) ([]netip.Addr, error) 
 	}
 	addrs, err := r.LookupNetIP(ctx, "ip", host)
 	if err != nil {
+		if named := (*net.DNSError)(nil); errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &named) {
+			err = &net.DNSError{UnwrapErr: err, Err: err.Error(), Name: host, IsTimeout: true}
+		}
 		return nil, err
 	}
 	if len(addrs) == 0 {

@@ -179,7 +179,7 @@ func (s *session) serve(in hop.Incoming) {
 		err = s.intact(ctx, in)
 	case req.Protocol != "":
 		err = &answer{
-			status: http.StatusNotImplemented, reason: fields.ErrorHTTPRequest,
+			status: http.StatusNotImplemented, reason: fields.ErrorProxyInternalResponse,
 			details: "this :protocol is not known here",
 		}
 	case req.Method == "" || req.Method == http.MethodConnect:
@@ -241,7 +241,7 @@ func (s *session) ordinary(req *hop.Request) *answer {
 			details: "this proxy takes CONNECT only",
 		}
 	case req.Method != http.MethodGet && req.Method != http.MethodHead, req.Path != "/" && req.Path != "":
-		return &answer{status: http.StatusNotFound, details: "there is nothing here"}
+		return &answer{status: http.StatusNotFound, reason: fields.ErrorProxyInternalResponse, details: "there is nothing here"}
 	}
 	return &answer{status: http.StatusOK, body: s.front.name + " is a Vitrine proxy: it can read and end what passes, and change nothing."}
 }

@@ -3,9 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,7 +176,7 @@ func (n *network) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr
 	return addrs, nil
 }
 
-var errRefused = errors.New("refused")
+var errRefused = fmt.Errorf("refused: %w", syscall.ECONNREFUSED)
 
 func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n.dialled = append(n.dialled, address)

@@ -38,7 +38,12 @@ func (st *stage) open(s hop.Session, o *testOrigin) *both {
 	st.t.Helper()
 	c := st.connect(s, authority)
 	c.says(200, "")
-	at := o.next(st.t)
+	return st.through(c, o.next(st.t))
+}
+
+// through runs the inner handshake.
+func (st *stage) through(c *connect, at *atOrigin) *both {
+	st.t.Helper()
 	b := &both{t: st.t, connect: c, client: c.stream, origin: at.Stream, atOrigin: at, toClient: newTap(c.stream), toOrigin: newTap(at.Stream)}
 	b.request(innerHello(st.t, c.offer, originName))
 	b.response(innerServerFlight(st.t))
@@ -396,25 +401,28 @@ func TestATunnelOnWhichNothingMovesEnds(t *testing.T) {
 }
 
 func TestASilentOriginIsGivenUp(t *testing.T) {
-	for name, serve := range map[string]func(st *stage) func(net.Conn){
-		"before its handshake": func(*stage) func(net.Conn) {
+	for name, c := range map[string]struct {
+		serve  func(st *stage) func(net.Conn)
+		reason string
+	}{
+		"before its handshake": {func(*stage) func(net.Conn) {
 			return func(c net.Conn) { io.Copy(io.Discard, c) }
-		},
-		"before its SETTINGS": func(st *stage) func(net.Conn) {
+		}, "connection_timeout"},
+		"before its SETTINGS": {func(st *stage) func(net.Conn) {
 			cfg := st.originConfig(frames.ALPNH2)
 			return func(c net.Conn) {
 				tc := serverTLS(c, cfg)
 				io.Copy(io.Discard, tc)
 			}
-		},
+		}, "connection_read_timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				st := newStage(t)
-				st.listen(serve(st))
+				st.listen(c.serve(st))
 				s := st.client(nil)
 				start := time.Now()
-				st.connect(s, authority).says(504, "connection_timeout")
+				st.connect(s, authority).says(504, c.reason)
 				if d := time.Since(start); d > 11*time.Second {
 					t.Errorf("after %v", d)
 				}
