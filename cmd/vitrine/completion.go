@@ -44,7 +44,7 @@ func completionCommand(std stdio) *cli.Command {
 func closedSets() map[string][]string {
 	return map[string][]string{
 		"fetch --level":   names(client.Intact, client.Blind, client.Direct),
-		"fetch --consent": {"once"},
+		"fetch --consent": {"stored", "ask", "once"},
 		"proxy --modes":   names(fields.Intact, fields.Blind),
 	}
 }

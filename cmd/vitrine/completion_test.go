@@ -44,7 +44,7 @@ func TestTheCompletionScriptsAreThoseOfTheCommands(t *testing.T) {
 // TestEveryValueIsKnownToTheCompletion fails for a new flag or argument until somebody has decided what a shell offers for it.
 func TestEveryValueIsKnownToTheCompletion(t *testing.T) {
 	free := []string{
-		"ADDR", "DATA", "DURATION", "HEX", "HOST:PORT:ADDR:PORT", "HEX", "'K: V'", "METHOD", "NAME", "SECONDS", "URL",
+		"ADDR", "DATA", "DATE", "DURATION", "HEX", "HOST:PORT:ADDR:PORT", "'K: V'", "ID", "METHOD", "NAME", "PATTERN", "SECONDS", "URL",
 	}
 	sets := closedSets()
 	for _, c := range testCompletions() {
@@ -180,7 +180,7 @@ func TestBashCompletes(t *testing.T) {
 	}{
 		{"vitrine fetch --level=", []string{"blind", "direct", "intact"}},
 		{"vitrine fetch --level=b", []string{"blind"}},
-		{"vitrine fetch --level=blind --consent ", []string{"once"}},
+		{"vitrine fetch --level=blind --consent ", []string{"ask", "once", "stored"}},
 		{"vitrine fetch --level intact,b", []string{"intact,blind"}},
 		{"vitrine fetch --level intact,", []string{"intact,blind", "intact,direct"}},
 		{"vitrine fetch --level=intact,d", []string{"intact,direct"}},

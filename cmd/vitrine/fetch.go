@@ -21,25 +21,31 @@ func fetchCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "fetch",
 		Usage: "fetch a URL through the proxy, and say who could read and change it",
-		UsageText: "vitrine fetch --proxy URL --proxy-roots F --consent once [flags] URL\n" +
+		UsageText: "vitrine fetch --proxy URL --proxy-roots F [--consent stored|ask|once] [flags] URL\n" +
 			"vitrine fetch --level direct [flags] URL",
 		Description: "Where a flag's name is curl's, so is its meaning; flags may follow the URL.\n\n" +
 			"A level says who could have changed the exchange and who could read it:\n" +
 			"   intact   nobody could change it; you, the named proxy and the origin could read it\n" +
 			"   blind    nobody could change it; you and the origin could read it; the proxy carried it\n" +
 			"   direct   the same, without the proxy\n" +
-			"--level names the levels that you accept, and no other is used.\n\n" + exitCodesHelp,
+			"--level names the levels that you accept, and no other is used.\n\n" +
+			"Nothing goes through the proxy unless you agreed, for each host that a redirect leads to as well. --consent says where\n" +
+			"your word is:\n" +
+			"   stored   in the grants of \"vitrine consent grant\"\n" +
+			"   ask      there, and where no grant fits, you are asked on the terminal\n" +
+			"   once     you give it with this flag, for every host that this fetch leads to\n\n" + exitCodesHelp,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "proxy", Usage: "the proxy, as https://HOST:PORT (a `URL`)", EnvVars: []string{"VITRINE_PROXY"}},
 			&cli.StringFlag{Name: "proxy-roots", Usage: "verify the proxy by the roots in PEM `FILE`; these never verify an origin", EnvVars: []string{"VITRINE_PROXY_ROOTS"}},
 			&cli.StringFlag{Name: "roots", Usage: "verify origins by the roots in PEM `FILE` (default: the system's)"},
-			&cli.StringFlag{Name: "consent", Usage: "`once`: you agree that the proxy reads this fetch, redirects included (stored and ask are not available in this version)"},
+			&cli.StringFlag{Name: "consent", Value: "stored", Usage: "`HOW` you agree that the proxy reads this fetch, redirects included: stored, ask or once"},
+			storeFlag(),
 			&cli.StringFlag{Name: "level", Value: string(client.Intact), Usage: "the levels that you accept, a list `L[,L...]` of intact, blind, direct"},
 			&cli.StringFlag{Name: "report", Usage: "write a JSON report to `FILE`, on every exit"},
 			&cli.StringFlag{Name: "evidence", Usage: "write the evidence, as it came over the wire, to `FILE`"},
 			&cli.StringFlag{Name: "client-cert", Usage: "show the proxy, when it asks, the certificate in PEM `FILE`"},
 			&cli.StringFlag{Name: "client-key", Usage: "its private key, PEM `FILE`"},
-			&cli.BoolFlag{Name: "allow-credentials", Usage: "let Authorization, Cookie and the like leave where the proxy reads them"},
+			&cli.BoolFlag{Name: "allow-credentials", Usage: "with --consent once: let Authorization, Cookie and the like leave where the proxy reads them"},
 			&cli.StringFlag{Name: "request", Aliases: []string{"X"}, Usage: "the request `METHOD`"},
 			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "add the field `'K: V'`; 'K:' removes one, 'K;' sends it empty (repeatable)"},
 			&cli.StringSliceFlag{Name: "data", Aliases: []string{"d"}, Usage: "send `DATA`, or the contents of @FILE without line ends, @- for standard input (repeatable; joined by &)"},
@@ -61,6 +67,7 @@ func fetchCommand(std stdio) *cli.Command {
 type fetcher struct {
 	std       stdio
 	transport *client.Transport
+	consent   *consenter // nil where no proxy is used
 	request   requestOptions
 	output    output
 	fail      bool
@@ -77,6 +84,9 @@ func fetch(c *cli.Context, std stdio) (err error) {
 		err = errors.Join(err, f.output.close())
 		if f.keylog != nil {
 			err = errors.Join(err, f.keylog.Close())
+		}
+		if f.consent != nil {
+			err = errors.Join(err, f.consent.Close())
 		}
 		err = rep.write(c.String("report"), err)
 	}()
@@ -96,6 +106,9 @@ func fetch(c *cli.Context, std stdio) (err error) {
 			return errMaxTime
 		}
 		return errInterrupted
+	}
+	if f.consent != nil {
+		err = f.consent.advise(err)
 	}
 	return err
 }
@@ -230,20 +243,19 @@ func (f *fetcher) newTransport(c *cli.Context) (*client.Transport, error) {
 			return nil, usagef("--proxy must be https://HOST or https://HOST:PORT, and nothing else")
 		}
 	}
-	switch consent := c.String("consent"); consent {
-	case "":
-	case "once":
-		t.Consent = client.Once{Credentials: c.Bool("allow-credentials")}
-	case "stored", "ask":
-		return nil, &client.TrustError{Party: client.PartyConsent, Err: errors.New("--consent " + consent +
-			" is not available in this version; --consent once agrees to this fetch alone")}
-	default:
-		return nil, usagef("--consent: %q is none of once, stored, ask", consent)
-	}
 	if err := f.loadTrust(c, t); err != nil {
 		return nil, err
 	}
-	var err error
+	how, err := consentFlags(c)
+	if err != nil {
+		return nil, err
+	}
+	if !direct {
+		if f.consent, err = newConsenter(c, how); err != nil {
+			return nil, err
+		}
+		t.Consent = f.consent
+	}
 	if t.ConnectTo, err = parseConnectTo(c.StringSlice("connect-to")); err != nil {
 		return nil, err
 	}

@@ -63,6 +63,7 @@ func newApp(std stdio) *cli.App {
 			originCommand(std),
 			proxyCommand(std),
 			fetchCommand(std),
+			consentCommand(std),
 			evidenceCommand(std),
 			completionCommand(std),
 			versionCommand(std),

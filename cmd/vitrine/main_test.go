@@ -319,6 +319,11 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "the first part")
 		http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
+	case "/stall":
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "the first part")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
 	case "/upgrade":
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {

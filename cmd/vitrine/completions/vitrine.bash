@@ -4,8 +4,9 @@
 # The commands below a command.
 _vitrine_commands() {
 	case $1 in
-	"vitrine") echo "demo pki origin proxy fetch evidence completion version" ;;
+	"vitrine") echo "demo pki origin proxy fetch consent evidence completion version" ;;
 	"vitrine pki") echo "init origin proxy" ;;
+	"vitrine consent") echo "list grant revoke" ;;
 	"vitrine evidence") echo "show" ;;
 	esac
 }
@@ -21,7 +22,11 @@ _vitrine_flags() {
 	"vitrine pki proxy") echo "--help -h" ;;
 	"vitrine origin") echo "--listen --cert --key --root --upstream --help -h" ;;
 	"vitrine proxy") echo "--listen --cert --key --roots --client-roots --connect-to --modes --drain --keylog --help -h" ;;
-	"vitrine fetch") echo "--proxy --proxy-roots --roots --consent --level --report --evidence --client-cert --client-key --allow-credentials --request -X --header -H --data -d --output -o --include -i --head -I --location -L --fail -f --verbose -v --max-time --connect-to --keylog --help -h" ;;
+	"vitrine fetch") echo "--proxy --proxy-roots --roots --consent --store --level --report --evidence --client-cert --client-key --allow-credentials --request -X --header -H --data -d --output -o --include -i --head -I --location -L --fail -f --verbose -v --max-time --connect-to --keylog --help -h" ;;
+	"vitrine consent") echo "--help -h" ;;
+	"vitrine consent list") echo "--store --json --help -h" ;;
+	"vitrine consent grant") echo "--store --proxy --proxy-roots --root --scope --for --until --credentials --json --help -h" ;;
+	"vitrine consent revoke") echo "--store --all --json --help -h" ;;
 	"vitrine evidence") echo "--help -h" ;;
 	"vitrine evidence show") echo "--json --roots --nonce --proxy --report --help -h" ;;
 	"vitrine completion") echo "--help -h" ;;
@@ -54,7 +59,8 @@ _vitrine_value() {
 	"vitrine fetch --proxy") echo "any" ;;
 	"vitrine fetch --proxy-roots") echo "files" ;;
 	"vitrine fetch --roots") echo "files" ;;
-	"vitrine fetch --consent") echo "words once" ;;
+	"vitrine fetch --consent") echo "words stored ask once" ;;
+	"vitrine fetch --store") echo "files" ;;
 	"vitrine fetch --level") echo "list intact blind direct" ;;
 	"vitrine fetch --report") echo "files" ;;
 	"vitrine fetch --evidence") echo "files" ;;
@@ -68,6 +74,16 @@ _vitrine_value() {
 	"vitrine fetch --connect-to") echo "any" ;;
 	"vitrine fetch --keylog") echo "files" ;;
 	"vitrine fetch 1") echo "any" ;;
+	"vitrine consent list --store") echo "files" ;;
+	"vitrine consent grant --store") echo "files" ;;
+	"vitrine consent grant --proxy") echo "any" ;;
+	"vitrine consent grant --proxy-roots") echo "files" ;;
+	"vitrine consent grant --root") echo "any" ;;
+	"vitrine consent grant --scope") echo "any" ;;
+	"vitrine consent grant --for") echo "any" ;;
+	"vitrine consent grant --until") echo "any" ;;
+	"vitrine consent revoke --store") echo "files" ;;
+	"vitrine consent revoke "[0-9]*) echo "any" ;;
 	"vitrine evidence show --roots") echo "files" ;;
 	"vitrine evidence show --nonce") echo "any" ;;
 	"vitrine evidence show --proxy") echo "files" ;;

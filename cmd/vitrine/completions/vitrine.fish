@@ -2,7 +2,7 @@
 
 # __vitrine_takes COMMAND-AND-FLAG: does the flag take a value?
 function __vitrine_takes
-    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --connect-to' 'vitrine proxy --modes' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report'
+    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --connect-to' 'vitrine proxy --modes' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --store' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine consent list --store' 'vitrine consent grant --store' 'vitrine consent grant --proxy' 'vitrine consent grant --proxy-roots' 'vitrine consent grant --root' 'vitrine consent grant --scope' 'vitrine consent grant --for' 'vitrine consent grant --until' 'vitrine consent revoke --store' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report'
 end
 
 # __vitrine_at COMMAND [PLACE]: does the line name this command, with the cursor at this argument, or (2+) at one from there on?
@@ -10,7 +10,7 @@ function __vitrine_at --argument-names command place
     set -l words (commandline -opc)
     set -e words[1]
     set -l path vitrine
-    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine fetch' 'vitrine evidence' 'vitrine evidence show' 'vitrine completion' 'vitrine version'
+    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine fetch' 'vitrine consent' 'vitrine consent list' 'vitrine consent grant' 'vitrine consent revoke' 'vitrine evidence' 'vitrine evidence show' 'vitrine completion' 'vitrine version'
         set path "$path $words[1]"
         set -e words[1]
     end
@@ -58,6 +58,7 @@ complete -c vitrine -n '__vitrine_at "vitrine" 1' -a pki -d 'make a test PKI: tw
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a origin -d 'serve a directory, or another server, over HTTPS with inspected TLS enabled'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a proxy -d 'run the proxy'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a fetch -d 'fetch a URL through the proxy, and say who could read and change it'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a consent -d 'say which proxy may read what, and take it back'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a evidence -d 'explain saved evidence, and verify it again'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a completion -d 'print a script that completes commands, flags and their values'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a version -d 'print the version, and the commit where the build recorded it'
@@ -93,13 +94,14 @@ complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l help -s h -d 'show help
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l proxy -r -f -d 'the proxy, as https://HOST:PORT (a URL)'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l proxy-roots -r -F -d 'verify the proxy by the roots in PEM FILE; these never verify an origin'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l roots -r -F -d 'verify origins by the roots in PEM FILE (default: the system\'s)'
-complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l consent -r -f -a 'once' -d 'once: you agree that the proxy reads this fetch, redirects included (stored and ask are not available in this version)'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l consent -r -f -a 'stored ask once' -d 'HOW you agree that the proxy reads this fetch, redirects included: stored, ask or once'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l store -r -F -d 'the grants are in FILE (default: $XDG_STATE_HOME/vitrine/consent.json, else ~/.local/state/vitrine/consent.json)'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l level -r -f -a '(__fish_complete_list , "string split , intact,blind,direct")' -d 'the levels that you accept, a list L[,L...] of intact, blind, direct'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l report -r -F -d 'write a JSON report to FILE, on every exit'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l evidence -r -F -d 'write the evidence, as it came over the wire, to FILE'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l client-cert -r -F -d 'show the proxy, when it asks, the certificate in PEM FILE'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l client-key -r -F -d 'its private key, PEM FILE'
-complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l allow-credentials -d 'let Authorization, Cookie and the like leave where the proxy reads them'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l allow-credentials -d 'with --consent once: let Authorization, Cookie and the like leave where the proxy reads them'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l request -s X -r -f -d 'the request METHOD'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l header -s H -r -f -d 'add the field \'K: V\'; \'K:\' removes one, \'K;\' sends it empty (repeatable)'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l data -s d -r -f -d 'send DATA, or the contents of @FILE without line ends, @- for standard input (repeatable; joined by &)'
@@ -113,6 +115,27 @@ complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l max-time -r -f -d 'give
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l connect-to -r -f -d 'dial ADDR:PORT for HOST:PORT, given as HOST:PORT:ADDR:PORT (repeatable): the proxy\'s address, or the origin\'s where you go direct'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l keylog -r -F -d 'append the TLS secrets of hop 1 and the inner session to FILE (NSS format): whoever has it can read the one and forge the other'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine consent" 1' -a list -d 'print what is granted'
+complete -c vitrine -n '__vitrine_at "vitrine consent" 1' -a grant -d 'let a proxy read what you say to some hosts, until a time'
+complete -c vitrine -n '__vitrine_at "vitrine consent" 1' -a revoke -d 'take grants back: none of them lets a byte through from now on'
+complete -c vitrine -n '__vitrine_at "vitrine consent"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine consent list"' -l store -r -F -d 'the grants are in FILE (default: $XDG_STATE_HOME/vitrine/consent.json, else ~/.local/state/vitrine/consent.json)'
+complete -c vitrine -n '__vitrine_at "vitrine consent list"' -l json -d 'print one JSON object'
+complete -c vitrine -n '__vitrine_at "vitrine consent list"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l store -r -F -d 'the grants are in FILE (default: $XDG_STATE_HOME/vitrine/consent.json, else ~/.local/state/vitrine/consent.json)'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l proxy -r -f -d 'the proxy, by its NAME or as https://NAME:PORT'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l proxy-roots -r -F -d 'the root that vouches for the proxy, in PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l root -r -f -d 'where FILE holds several roots, the one whose key has this SHA-256, in HEX'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l scope -r -f -d 'the hosts that it is for, a PATTERN (repeatable)'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l for -r -f -d 'how long it lasts, a DURATION such as 30d, 12h or 45m, at most 366d (default: 30d)'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l until -r -f -d 'when it ends: a DATE, as 2027-01-31 for the moment that this day begins here, or as 2027-01-31T18:00:00Z'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l credentials -d 'let the proxy read passwords, cookies and tokens too, which a reader can use elsewhere'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l json -d 'print one JSON object'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine consent revoke"' -l store -r -F -d 'the grants are in FILE (default: $XDG_STATE_HOME/vitrine/consent.json, else ~/.local/state/vitrine/consent.json)'
+complete -c vitrine -n '__vitrine_at "vitrine consent revoke"' -l all -d 'revoke every grant'
+complete -c vitrine -n '__vitrine_at "vitrine consent revoke"' -l json -d 'print one JSON object'
+complete -c vitrine -n '__vitrine_at "vitrine consent revoke"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine evidence" 1' -a show -d 'say what evidence that "vitrine fetch --evidence" saved proves, and what it does not'
 complete -c vitrine -n '__vitrine_at "vitrine evidence"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l json -d 'print one JSON object'

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/urfave/cli/v2"
+
+	"vitrine/client"
+	"vitrine/client/consent"
+)
+
+// A consenter is whom --consent names. It remembers what was asked last, so that an error can name the
+// grant that would have allowed it.
+type consenter struct {
+	client.Consent
+	grant func(*client.ConsentRequest) string // the command line
+	close []func() error
+
+	mu    sync.Mutex
+	asked *client.ConsentRequest
+}
+
+// consentFlags reads --consent, and --allow-credentials with it.
+func consentFlags(c *cli.Context) (how string, err error) {
+	switch how = c.String("consent"); how {
+	case "once":
+	case "stored", "ask":
+		if c.Bool("allow-credentials") {
+			return "", usagef("--allow-credentials is for --consent once; stored consent itself says whether they may leave: vitrine consent grant --credentials")
+		}
+	default:
+		return "", usagef("--consent: %q is none of stored, ask, once", how)
+	}
+	return how, nil
+}
+
+// newConsenter opens the store where there is need of it.
+func newConsenter(c *cli.Context, how string) (*consenter, error) {
+	n := &consenter{grant: func(req *client.ConsentRequest) string { return grantLine(c, req) }}
+	if how == "once" {
+		n.Consent = client.Once{Credentials: c.Bool("allow-credentials")}
+		return n, nil
+	}
+	store, err := openStore(c)
+	if err != nil {
+		return nil, err
+	}
+	n.Consent, n.close = store, append(n.close, store.Close)
+	if how == "ask" {
+		t := &terminal{}
+		n.Consent, n.close = &consent.Prompt{Store: store, In: t, Out: t}, append(n.close, t.Close)
+	}
+	return n, nil
+}
+
+// Ask is [client.Consent]'s.
+func (n *consenter) Ask(ctx context.Context, req *client.ConsentRequest) (*client.Agreement, error) {
+	n.mu.Lock()
+	n.asked = req
+	n.mu.Unlock()
+	return n.Consent.Ask(ctx, req)
+}
+
+// Close is called after the transport's, whose tunnels it would end.
+func (n *consenter) Close() error {
+	var errs []error
+	for _, f := range n.close {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+// advise adds to an error for want of consent what to type to give it.
+func (n *consenter) advise(err error) error {
+	var trust *client.TrustError
+	if !errors.As(err, &trust) || trust.Party != client.PartyConsent && trust.Party != client.PartyCredentials {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.asked == nil || errors.Is(err, consent.ErrRefused) {
+		return err
+	}
+	line, once := n.grant(n.asked), "--consent once"
+	if trust.Party == client.PartyCredentials || len(n.asked.Fields) > 0 {
+		line, once = line+" --credentials", once+" --allow-credentials"
+	}
+	if errors.Is(err, consent.ErrRevoked) || errors.Is(err, consent.ErrExpired) {
+		return fmt.Errorf("%w; to allow it again: %s", err, line)
+	}
+	return fmt.Errorf("%w; to allow it for 30 days: %s; for this fetch alone: %s", err, line, once)
+}
+
+// grantLine is the command that grants what req asks for, ready for a shell.
+func grantLine(c *cli.Context, req *client.ConsentRequest) string {
+	words := []string{"--proxy", req.ProxyName, "--proxy-roots", c.String("proxy-roots"), "--scope", req.Authority}
+	if _, err := chooseRoot(c.String("proxy-roots"), ""); err != nil {
+		words = append(words, "--root", hex.EncodeToString(req.ProxyRootSPKI[:]))
+	}
+	if store := c.String("store"); store != "" {
+		words = append(words, "--store", store)
+	}
+	for i := range words {
+		words[i] = shellWord(words[i])
+	}
+	return "vitrine consent grant " + strings.Join(words, " ")
+}
+
+// shellWord quotes s where a shell would not take it as it is.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:@%+=,", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
