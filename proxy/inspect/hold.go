@@ -17,6 +17,8 @@ type watch struct {
 	awaits   bool // a call of it is running, or it holds: an answer counts
 	answered bool
 	answer   Decision
+	covers   [2]bool // the directions that an Allow is for
+	partial  bool    // it came from Release, and Decide may replace it
 }
 
 // judges asks whether an exchange may begin, and who judges it.
@@ -134,13 +136,17 @@ func (t *Tunnel) dismiss(w *watch) {
 // apply carries out the answer that w got, if any, and settles whether it awaits one still.
 func (t *Tunnel) apply(w *watch) *KillError {
 	t.answer.Lock()
-	answered, d := w.answered, w.answer
-	w.answered, w.answer = false, Decision{}
+	answered, d, covers := w.answered, w.answer, w.covers
+	w.answered, w.answer, w.covers, w.partial = false, Decision{}, [2]bool{}, false
 	held := w.hold
 	switch {
 	case !answered:
 	case d.Action == Allow:
-		w.hold = [2]int64{-1, -1}
+		for dir, covered := range covers {
+			if covered {
+				w.hold[dir] = -1
+			}
+		}
 	case d.Action == Done:
 		t.dismiss(w)
 	}
@@ -190,15 +196,18 @@ func (w *watch) close(o Outcome) (kill *KillError) {
 	return nil
 }
 
-// decide is Exchange.Decide.
-func (w *watch) decide(d Decision) {
+// decide is Exchange.Decide, and Exchange.Release where partial is set.
+func (w *watch) decide(d Decision, covers [2]bool, partial bool) {
 	t := w.t
 	t.answer.Lock()
-	if d.Action == Hold || !w.awaits || w.answered {
+	if d.Action == Hold || !w.awaits || w.answered && !w.partial {
 		t.answer.Unlock()
 		return
 	}
-	w.answered, w.answer = true, d
+	if partial {
+		covers = [2]bool{covers[0] || w.covers[0], covers[1] || w.covers[1]}
+	}
+	w.answered, w.answer, w.covers, w.partial = true, d, covers, partial
 	t.answers = true
 	t.answer.Unlock()
 	// Waiting for t.mu could be waiting for oneself: this may run inside a call of an Inspection, or hold

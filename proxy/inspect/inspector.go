@@ -3,6 +3,8 @@ package inspect
 import (
 	"net/http"
 	"time"
+
+	"vitrine/frames"
 )
 
 // An Inspector judges exchanges. It can read everything and change nothing: heads are copies, bodies are
@@ -98,7 +100,15 @@ type Exchange struct {
 // exchange has ended, and the answer Hold do nothing.
 func (x *Exchange) Decide(d Decision) {
 	if x.watch != nil {
-		x.watch.decide(d)
+		x.watch.decide(d, [2]bool{true, true}, false)
+	}
+}
+
+// Release answers an earlier Hold of one direction with Allow, and leaves a Hold of the other as it is. In
+// everything else it is like Decide, but an answer by Decide counts although a Release came before it.
+func (x *Exchange) Release(d frames.Direction) {
+	if x.watch != nil {
+		x.watch.decide(Decision{Action: Allow}, [2]bool{frames.ToOrigin: d == frames.ToOrigin, frames.ToClient: d == frames.ToClient}, true)
 	}
 }
 

@@ -96,7 +96,7 @@ func TestWhatAViewReturnsIsACopy(t *testing.T) {
 
 func TestViewReader(t *testing.T) {
 	text := "caf\xc3\xa9 \xff end"
-	v := View{[]byte(text)}
+	v := ViewOf([]byte(text))
 	if err := iotest.TestReader(v.Reader(), []byte(text)); err != nil {
 		t.Fatal(err)
 	}
