@@ -242,7 +242,7 @@ func TestAStrikeNamesRecordAndOffset(t *testing.T) {
 	}
 }
 
-// A liar says who it is in what both ends see.
+// A liar says who it is in what both ends see, and its own page does not call it honest.
 func TestALiarIsLabelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStand(t, hostile.ModeFlip, testnet.Config{Stock: true})
@@ -250,8 +250,23 @@ func TestALiarIsLabelled(t *testing.T) {
 		if class(err) != "level" || len(s.taken()) != 0 {
 			t.Errorf("%v", err)
 		}
-		if s.liar.Proxy.Name != hostile.NamePrefix+liarHost {
-			t.Errorf("its name is %q", s.liar.Proxy.Name)
+		ordinary := &http.Transport{
+			DialContext: s.DialContext, TLSClientConfig: &tls.Config{RootCAs: s.Proxies.Pool().CertPool}, ForceAttemptHTTP2: true,
+		}
+		defer ordinary.CloseIdleConnections()
+		for path, want := range map[string]string{"/": "HOSTILE-liar.example lies on purpose", "/nothing": ""} {
+			resp, err := (&http.Client{Transport: ordinary}).Get("https://" + liarHost + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || !strings.HasPrefix(string(body), want) || strings.Contains(string(body), "change nothing") {
+				t.Errorf("%s: %q, %v", path, body, err)
+			}
+			if status := resp.Header.Get("Proxy-Status") + resp.Header.Get("Via"); !strings.Contains(status, "HOSTILE-liar.example") {
+				t.Errorf("%s: %v", path, resp.Header)
+			}
 		}
 	})
 }

@@ -3,6 +3,7 @@ package hostile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"vitrine/frames"
@@ -57,8 +58,17 @@ func (v *victim) Accept(resp *hop.Response) (hop.Stream, error) {
 func (v *victim) Reject(resp *hop.Response) error {
 	if request, err := requestOf(v.Request()); err == nil {
 		resp = v.lie(request, resp)
+	} else if resp.Status == http.StatusOK {
+		resp = v.label(resp)
 	}
 	return v.Incoming.Reject(resp)
+}
+
+// label is the proxy's own page, which would else call it honest.
+func (v *victim) label(resp *hop.Response) *hop.Response {
+	l := *resp
+	l.Body = fmt.Appendf(nil, "%s lies on purpose, to show that clients notice: it %s.\n", v.s.l.Proxy.Name, v.s.l.Mode.About())
+	return &l
 }
 
 func (v *victim) authority() string { return v.Request().Authority }
