@@ -228,6 +228,7 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 		if t != nil {
 			t.Close()
 		}
+		d.hop1.closeIdle()
 		return nil, end.trust()
 	}
 	switch {

@@ -75,6 +75,9 @@ func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
 	r.Body = x.body
 	r.Host = hostOf(x.req, c.key)
 	x.pool.sent(c, false)
+	if x.once != nil {
+		c.turns.send(x.once.breakOff)
+	}
 	resp, err = c.cc.RoundTrip(r)
 	if err != nil {
 		err = x.failure(c, err)
@@ -263,12 +266,24 @@ func (b *onceBody) untouched() bool {
 	return true
 }
 
+// breakOff closes a body that is being read: net/http hands over an error only when its Read has returned,
+// which the caller may never let it.
+func (b *onceBody) breakOff() {
+	b.mu.Lock()
+	read := b.read
+	b.mu.Unlock()
+	if read {
+		b.settle(true)
+	}
+}
+
 // settle says that no other send follows; shut closes the body if nobody has.
 func (b *onceBody) settle(shut bool) {
 	b.mu.Lock()
-	closeNow := !b.settled && (b.closed || shut)
+	before := b.settled && b.closed
 	b.settled = true
 	b.closed = b.closed || shut
+	closeNow := b.closed && !before
 	b.mu.Unlock()
 	if closeNow {
 		b.rc.Close()

@@ -14,11 +14,12 @@ var errUnasked = errors.New("the origin sent bytes that no request asked for")
 type turns struct {
 	*Tunnel
 
-	mu      sync.Mutex
-	asked   bool          // a request has begun to leave, and its response is not over
-	waiting bool          // net/http has used all that it read, and reads on
-	dead    bool          // it reads no more
-	changed chan struct{} // closed when waiting or dead become true; nil until someone waits
+	mu       sync.Mutex
+	asked    bool          // a request has begun to leave, and its response is not over
+	waiting  bool          // net/http has used all that it read, and reads on
+	dead     bool          // it reads no more
+	changed  chan struct{} // closed when waiting or dead become true; nil until someone waits
+	breakOff func()        // for who sends, when there is nobody left to answer
 }
 
 func newTurns(t *Tunnel) *turns { return &turns{Tunnel: t} }
@@ -35,8 +36,21 @@ func (t *turns) Read(p []byte) (int, error) {
 	t.mu.Unlock()
 	if err != nil {
 		t.set(&t.dead)
+		t.mu.Lock()
+		breakOff := t.breakOff
+		t.mu.Unlock()
+		if breakOff != nil {
+			breakOff()
+		}
 	}
 	return n, err
+}
+
+// send begins to send. breakOff is called when the tunnel fails.
+func (t *turns) send(breakOff func()) {
+	t.mu.Lock()
+	t.breakOff = breakOff
+	t.mu.Unlock()
 }
 
 // Write begins a turn.
@@ -66,7 +80,7 @@ func (t *turns) set(what *bool) {
 // over ends a turn.
 func (t *turns) over() {
 	t.mu.Lock()
-	t.asked = false
+	t.asked, t.breakOff = false, nil
 	t.mu.Unlock()
 }
 
