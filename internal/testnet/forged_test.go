@@ -32,7 +32,8 @@ func many(n int, p piece) (list []piece) {
 
 func message(t *testing.T, m interface {
 	Append(b []byte) ([]byte, error)
-}) piece {
+},
+) piece {
 	t.Helper()
 	msg, err := m.Append(nil)
 	if err != nil {
@@ -191,6 +192,55 @@ func TestP18ForgedRecordsWithTrueMACs(t *testing.T) {
 					t.Error("the origin took what stood behind")
 				}
 				n.mustGet("/", "") // others do not notice
+			})
+		})
+	}
+}
+
+// P18: early data as a client sends it that knows a PSK. A server that rejects it would skip the records that the
+// proxy was shown; here none reaches one.
+func TestP18RejectedEarlyData(t *testing.T) {
+	key := newSealer(pattern(32))
+	early := key.seal(nil, piece{tlsmsg.TypeApplicationData, []byte("GET /shown-and-skipped HTTP/1.1\r\nHost: origin.example\r\n\r\n")})
+	for name, offered := range map[string]bool{"with early_data in the ClientHello": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var arrived hostile.Tape
+				rec := newRecorder()
+				n := New(t, Config{
+					Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the origin was asked") }),
+					Proxy:   func(_ *Net, p *proxy.Proxy) { p.Inspectors = []proxy.Inspector{rec} },
+					Hop2: func(_ *proxy.Target, s hop.Session) hop.Session {
+						return hostile.Wrap(s, func(uint64) hostile.Mangler { return arrived.Mangler() })
+					},
+				})
+				s := hostile.Wrap(n.hop1(), func(uint64) hostile.Mangler {
+					return chain{rewriteClientHello(t, func(h *tlsmsg.ClientHello) {
+						if offered {
+							h.Extensions = append(h.Extensions, tlsmsg.Extension{Type: tlsmsg.ExtensionEarlyData})
+						}
+						h.Extensions = append(h.Extensions, offeredPSK(pattern(100))...)
+					}), hostile.NewAttack(func(i int, r []byte) [][]byte {
+						if i == 0 {
+							return [][]byte{r, early}
+						}
+						return [][]byte{r}
+					})}
+				})
+				st, offer := n.connect(s)
+				c := n.inner(st, offer, nil)
+				defer c.Close()
+				if rule := n.killedBy(c.HandshakeContext(n.ctx), offer); rule != "tls-early-data" {
+					t.Errorf("rule %s", rule)
+				}
+				for _, r := range arrived.Records() {
+					if offered || bytes.Contains(r, []byte("shown")) {
+						t.Errorf("the origin was sent %q", r)
+					}
+				}
+				if len(rec.all) > 0 {
+					t.Error("inspectors were shown what no origin reads")
+				}
 			})
 		})
 	}

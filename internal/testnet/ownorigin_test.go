@@ -50,8 +50,8 @@ func say(text string) func(session net.Conn) {
 	}
 }
 
-// raw answers every request of a session with the bytes of text, whatever they are.
-func raw(text string) func(session net.Conn) {
+// sayRaw answers every request of a session with the bytes of text, whatever they are.
+func sayRaw(text string) func(session net.Conn) {
 	return func(session net.Conn) {
 		for r := bufio.NewReader(session); ; {
 			req, err := http.ReadRequest(r)

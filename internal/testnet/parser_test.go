@@ -53,7 +53,7 @@ func TestP18ResponsesThatTwoParsersReadInTwoWays(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				rec := newRecorder()
 				n := New(t, Config{Names: []string{"else.example"}, Proxy: func(_ *Net, p *proxy.Proxy) { p.Inspectors = []proxy.Inspector{rec} }})
-				n.serveOwnOrigin(&ownOrigin{talk: raw(x.response)})
+				n.serveOwnOrigin(&ownOrigin{talk: sayRaw(x.response)})
 				tun, err := n.NewDialer(nil).DialTunnel(n.ctx, OriginHost+":443")
 				if err != nil {
 					t.Fatal(err)

@@ -131,6 +131,33 @@ func TestP1ABadOriginBehindALyingProxy(t *testing.T) {
 	})
 }
 
+// P1: the certificate of hop 2 is right, and the one of the inner session, behind it, is another's. Evidence is
+// about the first; what counts is the second.
+func TestP1ABadCertificateBehindAGoodHop(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := New(t, Config{Names: []string{"else.example"}, Client: func(_ *Net, tr *client.Transport) { tr.IdleTimeout = -1 }})
+		o := &ownOrigin{talk: func(session net.Conn) {
+			if _, err := session.Read(make([]byte, 1)); err == nil {
+				t.Error("bytes of a request left")
+			}
+		}}
+		n.serveOwnOrigin(o)
+		for name, bad := range badOrigins(n) {
+			o.inner = &bad
+			_, _, err := n.get("/")
+			if e := wantError[*client.TrustError](t, err); e.Party != client.PartyOrigin || !e.Report.Evidence.Verified {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		o.inner, o.talk = &n.OriginCert, say("own") // of else.example
+		_, _, err := n.get("/")
+		wantError[*client.TrustError](t, err)
+		good := n.certificate(n.Origins.Origin(OriginHost))
+		o.inner = &good
+		n.mustGet("/", "own")
+	})
+}
+
 // dialHop2 makes hop 2 with whoever is at host, unverified.
 func (n *Net) dialHop2(ctx context.Context, t *proxy.Target, host string, change func(cfg *tls.Config)) (*proxy.Upstream, error) {
 	conn, err := n.DialContext(ctx, "tcp", host+":443")
