@@ -198,7 +198,7 @@ func grantEnd(c *cli.Context, now time.Time) (time.Time, error) {
 		end = now.Add(d)
 	case c.IsSet("until"):
 		var err error
-		if end, err = time.ParseInLocation(time.DateOnly, c.String("until"), time.Local); err != nil {
+		if end, err = time.ParseInLocation(time.DateOnly, c.String("until"), now.Location()); err != nil {
 			end, err = time.Parse(time.RFC3339, c.String("until"))
 		}
 		if err != nil {

@@ -75,25 +75,25 @@ func (n *consenter) Close() error {
 	return errors.Join(errs...)
 }
 
-// advise adds to an error for want of consent what to type to give it.
+// advise adds to an error for want of consent what to type to give it. Who was asked and said no knows.
 func (n *consenter) advise(err error) error {
-	var trust *client.TrustError
-	if !errors.As(err, &trust) || trust.Party != client.PartyConsent && trust.Party != client.PartyCredentials {
-		return err
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.asked == nil || errors.Is(err, consent.ErrRefused) {
+	var trust *client.TrustError
+	if n.asked == nil || !errors.As(err, &trust) || errors.Is(err, consent.ErrRefused) {
 		return err
 	}
 	line, once := n.grant(n.asked), "--consent once"
-	if trust.Party == client.PartyCredentials || len(n.asked.Fields) > 0 {
+	if len(n.asked.Fields) > 0 {
 		line, once = line+" --credentials", once+" --allow-credentials"
 	}
-	if errors.Is(err, consent.ErrRevoked) || errors.Is(err, consent.ErrExpired) {
+	switch {
+	case errors.Is(err, consent.ErrRevoked), errors.Is(err, consent.ErrExpired):
 		return fmt.Errorf("%w; to allow it again: %s", err, line)
+	case trust.Party == client.PartyCredentials, errors.Is(err, consent.ErrNoGrant), errors.Is(err, errNoTerminal):
+		return fmt.Errorf("%w; to allow it for 30 days: %s; for this fetch alone: %s", err, line, once)
 	}
-	return fmt.Errorf("%w; to allow it for 30 days: %s; for this fetch alone: %s", err, line, once)
+	return err
 }
 
 // grantLine is the command that grants what req asks for, ready for a shell.
