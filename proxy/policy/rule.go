@@ -1,0 +1,247 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/interpreter"
+)
+
+// A rule is a [[rule]] that compiled.
+type rule struct {
+	id      string
+	kill    bool
+	reason  string
+	at      int // its place in the file
+	program cel.Program
+	sees    need // what it mentions of what comes late
+	loops   bool // it has matches() or a macro, whose work is more than a pass over the text
+}
+
+// A need is a set of what can be unknown of an exchange.
+type need uint8
+
+const (
+	requestBody need = 1 << iota
+	requestSize
+	responseHead
+	responseBody
+	responseSize
+	wholeRequest // never in an exchange, whose first part is a request's head
+
+	ofRequest  = requestBody | requestSize
+	ofResponse = responseHead | responseBody | responseSize
+	everything = ofRequest | ofResponse
+	allNeeds   = everything | wholeRequest
+)
+
+// needOf is the need for a field of request or response.
+func needOf(name, field string) need {
+	switch {
+	case name == nameRequest && field == "body":
+		return requestBody
+	case name == nameRequest && field == "size":
+		return requestSize
+	case name == nameResponse && field == "body":
+		return responseHead | responseBody
+	case name == nameResponse && field == "size":
+		return responseHead | responseSize
+	case name == nameResponse:
+		return responseHead
+	}
+	return 0
+}
+
+// compile sets what comes out of the expression in when.
+func (r *reader) compile(to *rule, when *node) {
+	if r.lang == nil {
+		var err error
+		if r.lang, err = newLanguage(r.policy.scan); err != nil {
+			r.add(when.at, "%v", err)
+			return
+		}
+	}
+	checked, issues := r.lang.env.Compile(when.text)
+	if err := issues.Err(); err != nil {
+		for _, e := range issues.Errors() {
+			r.add(when.offset(within(when.text, e.Location)), "%s", words(e.Message))
+		}
+		return
+	}
+	problem := func(id int64, format string, args ...any) {
+		r.add(when.offset(within(when.text, checked.NativeRep().SourceInfo().GetStartLocation(id))), format, args...)
+	}
+	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) {
+		problem(checked.NativeRep().Expr().ID(), "when is %s; it must be true or false", cel.FormatCELType(t))
+		return
+	}
+	n := len(r.problems.list)
+	to.inspect(checked.NativeRep(), problem)
+	if len(r.problems.list) > n {
+		return
+	}
+	var err error
+	to.program, err = r.lang.env.Program(checked,
+		cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval), cel.CostLimit(r.lang.limit), cel.InterruptCheckFrequency(interrupt))
+	if err != nil {
+		r.add(when.at, "%s", words(err.Error()))
+		return
+	}
+	if most, err := r.lang.env.EstimateCost(checked, r.lang.sizes); err == nil && most.Min > r.lang.limit {
+		r.add(when.at, "when costs at least %d units, and an evaluation ends at %d", most.Min, r.lang.limit)
+	}
+}
+
+// inspect notes what the rule mentions, and reports what a rule may not do.
+func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args ...any)) {
+	selected := make(map[int64]bool)
+	ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		switch e.Kind() {
+		case ast.SelectKind:
+			if of := e.AsSelect().Operand(); of.Kind() == ast.IdentKind {
+				selected[of.ID()] = true
+				to.sees |= needOf(of.AsIdent(), e.AsSelect().FieldName())
+			}
+		case ast.IdentKind:
+			// Comparing a whole request would read its body at no cost, and keep it unknown to the end.
+			if name := e.AsIdent(); (name == nameRequest || name == nameResponse) && !selected[e.ID()] {
+				problem(e.ID(), "%s is used through its fields alone, as in %s.headers", name, name)
+			}
+		case ast.StructKind:
+			problem(e.ID(), "a rule makes no %s", e.AsStruct().TypeName())
+		case ast.ComprehensionKind:
+			to.loops = true
+			for _, name := range []string{e.AsComprehension().IterVar(), e.AsComprehension().IterVar2()} {
+				if name == nameRequest || name == nameResponse {
+					problem(e.ID(), "the variable of a macro cannot be named %s", name)
+				}
+			}
+		case ast.CallKind:
+			if call := e.AsCall(); call.FunctionName() == "matches" {
+				to.loops = true
+				if pattern := call.Args()[len(call.Args())-1]; pattern.Kind() != ast.LiteralKind {
+					problem(pattern.ID(), "the pattern of matches() must be a literal: else a peer may write it")
+				}
+			} else if call.FunctionName() == operators.Index {
+				to.upperCase(call, problem)
+			}
+		}
+	}))
+}
+
+// upperCase reports headers["X"], which is never there.
+func (to *rule) upperCase(call ast.CallExpr, problem func(id int64, format string, args ...any)) {
+	of, index := call.Args()[0], call.Args()[1]
+	if of.Kind() != ast.SelectKind || of.AsSelect().FieldName() != "headers" || index.Kind() != ast.LiteralKind {
+		return
+	}
+	if s, ok := index.AsLiteral().(types.String); ok && string(s) != strings.ToLower(string(s)) {
+		problem(index.ID(), "names in headers are in lower case: %s", quote(strings.ToLower(string(s))))
+	}
+}
+
+// within is the byte offset of a place in an expression.
+func within(text string, l common.Location) int {
+	line, column := l.Line(), l.Column()
+	if line < 1 || column < 0 {
+		return 0
+	}
+	offset := 0
+	for ; line > 1; line-- {
+		i := strings.IndexByte(text[offset:], '\n')
+		if i < 0 {
+			return offset
+		}
+		offset += i + 1
+	}
+	for i := range text[offset:] {
+		if column == 0 {
+			return offset + i
+		}
+		column--
+	}
+	return len(text)
+}
+
+// words makes one line of a compiler's message, in the language's own names.
+func words(s string) string {
+	if strings.Contains(s, callHeader) {
+		s = strings.ReplaceAll(s, callHeader, "header")
+		s = strings.ReplaceAll(s, "(map(string, string), ", "(")
+	}
+	s = strings.ReplaceAll(s, "policy."+nameRequest, nameRequest)
+	s = strings.ReplaceAll(s, "policy."+nameResponse, nameResponse)
+	return strings.Join(strings.Fields(s), " ")
+}
+
+// A state is what is known of a rule in an exchange.
+type state uint8
+
+const (
+	undecided  state = iota
+	no               // it does not match
+	yes              // it matches
+	failed           // it cannot be evaluated
+	costly           // its evaluation costs too much
+	unreadable       // it needs a body that cannot be read
+)
+
+// evaluate asks the rule what f decides. Where that is nothing, it says what the rule needs to know.
+func (r *rule) evaluate(ctx context.Context, f *facts) (state, need) {
+	var v any
+	out, _, err := r.program.ContextEval(ctx, f)
+	if err == nil {
+		v = out.Value()
+	}
+	var stopped interpreter.EvalCancelledError
+	switch v := v.(type) {
+	case bool:
+		if v {
+			return yes, 0
+		}
+		return no, 0
+	case *types.Unknown:
+		needs := needsOf(v) & f.unknown
+		if needs == 0 {
+			// An unknown of nothing that is unknown would be waited for in vain.
+			return failed, 0
+		}
+		if needs&^f.lost == 0 {
+			return unreadable, 0
+		}
+		return undecided, needs &^ f.lost
+	}
+	if errors.As(err, &stopped) && stopped.Cause == interpreter.CostLimitExceeded {
+		return costly, 0
+	}
+	return failed, 0
+}
+
+// needsOf reads the trails of what was unknown.
+func needsOf(u *types.Unknown) need {
+	var needs need
+	for _, id := range u.IDs() {
+		trails, _ := u.GetAttributeTrails(id)
+		for _, t := range trails {
+			path := t.QualifierPath()
+			switch {
+			case len(path) > 0:
+				field, _ := path[0].(string)
+				needs |= needOf(t.Variable(), field)
+			case t.Variable() == nameRequest:
+				needs |= ofRequest
+			case t.Variable() == nameResponse:
+				needs |= responseHead
+			default:
+				needs |= everything
+			}
+		}
+	}
+	return needs
+}
