@@ -203,9 +203,15 @@ func newRequest(offer *tlsmsg.InspectionOffer) (*evidence.Request, error) {
 
 // borrow gets true evidence for request, over a connection that no client's tunnel is on.
 func borrow(ctx context.Context, p *proxy.Proxy, request *evidence.Request) (*evidence.Evidence, error) {
-	up, err := p.Dial(ctx, &proxy.Target{
+	return Borrow(ctx, p.Dial, &proxy.Target{
 		Mode: fields.Intact, Authority: request.Offer.Authority, Request: request, Client: ownClient, Fresh: true,
 	})
+}
+
+// Borrow gets the origin's true evidence for t's request, from a tunnel that it opens for that alone and resets: an
+// authenticator, or the transcript of an origin that makes none. A liar shows it where it does not belong.
+func Borrow(ctx context.Context, dial proxy.DialFunc, t *proxy.Target) (*evidence.Evidence, error) {
+	up, err := dial(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +219,7 @@ func borrow(ctx context.Context, p *proxy.Proxy, request *evidence.Request) (*ev
 	if up.Session == nil {
 		return transcriptOf(up)
 	}
-	resp, st, err := openTunnel(ctx, up, request)
+	resp, st, err := openTunnel(ctx, up, t.Request)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +228,7 @@ func borrow(ctx context.Context, p *proxy.Proxy, request *evidence.Request) (*ev
 	if len(resp.Evidence) == 0 {
 		return transcriptOf(up)
 	}
-	return evidence.FromAuthenticator(resp.Evidence, request, up.State, up.Verified)
+	return evidence.FromAuthenticator(resp.Evidence, t.Request, up.State, up.Verified)
 }
 
 func transcriptOf(up *proxy.Upstream) (*evidence.Evidence, error) {

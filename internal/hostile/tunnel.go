@@ -189,6 +189,7 @@ func (s *lyingHop2) Open(ctx context.Context, req *hop.Request) (*hop.Response, 
 	strike := Strike{Authority: req.Authority, Hop: 2, Stream: st.ID(), Direction: frames.ToClient, Record: -1, Offset: -1}
 	if s.l.Mode == ModeNoAnswer {
 		if len(resp.Evidence) == 0 {
+			s.l.missed(req.Authority, errors.New("the origin made no authenticator that could be hidden"))
 			return resp, st, nil
 		}
 		hidden := *resp
