@@ -54,7 +54,7 @@ func (l *lines) String() string {
 
 const liarHost = "liar.example"
 
-func newStand(t *testing.T, mode hostile.Mode, cfg testnet.Config) *stand {
+func newStand(t *testing.T, mode hostile.Mode, cfg testnet.Config, change ...func(*proxy.Proxy)) *stand {
 	t.Helper()
 	s := &stand{Net: testnet.New(t, cfg), log: new(lines)}
 	cert, err := s.Proxies.Proxy(liarHost)
@@ -72,6 +72,9 @@ func newStand(t *testing.T, mode hostile.Mode, cfg testnet.Config) *stand {
 			defer s.mu.Unlock()
 			s.strikes = append(s.strikes, k)
 		},
+	}
+	for _, f := range change {
+		f(s.liar.Proxy)
 	}
 	ln := s.Listen(liarHost)
 	served := make(chan error, 1)
@@ -97,11 +100,14 @@ func (s *stand) taken() []hostile.Strike {
 	return taken
 }
 
-// get fetches path, with a deadline that only withheld bytes can meet.
+// get fetches path, or a whole URL, with a deadline that only withheld bytes can meet.
 func (s *stand) get(path string) (*client.Report, []byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+testnet.OriginHost+path, nil)
+	if strings.HasPrefix(path, "/") {
+		path = "https://" + testnet.OriginHost + path
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -204,6 +210,85 @@ func TestEveryModeStrikesAndIsCaught(t *testing.T) {
 				}
 				checkLog(t, s.log.String(), mode)
 			})
+		})
+	}
+}
+
+// An origin without a name is lied about as well.
+func TestEveryModeStrikesWhereTheOriginIsAnAddress(t *testing.T) {
+	for _, mode := range hostile.Modes() {
+		synctest.Test(t, func(t *testing.T) {
+			want := outcomes()[mode]
+			if want == "" {
+				want = "integrity"
+			}
+			s := newStand(t, mode, testnet.Config{Names: []string{"198.51.100.50", "2001:db8::50"}})
+			for _, host := range []string{"198.51.100.50", "[2001:db8::50]"} {
+				_, _, err := s.get("https://" + host + "/")
+				if got := class(err); got != want || len(s.taken()) != 1 {
+					t.Errorf("%s, %s: %s: %v\n%s", mode, host, got, err, s.log)
+				}
+			}
+		})
+	}
+}
+
+// What a liar cannot do it says, and tells the truth instead: a second way to the origin is not to be had here.
+func TestALiarThatCannotStrikeSaysSo(t *testing.T) {
+	for _, mode := range []hostile.Mode{hostile.ModeSplice, hostile.ModeStaleEvidence, hostile.ModeOtherProxy, hostile.ModeOtherHop} {
+		synctest.Test(t, func(t *testing.T) {
+			dialled := 0
+			s := newStand(t, mode, testnet.Config{}, func(p *proxy.Proxy) {
+				dial := p.Targets.DialContext
+				p.Targets.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+					if dialled++; dialled > 1 {
+						return nil, errors.New("one connection is enough")
+					}
+					return dial(ctx, network, address)
+				}
+			})
+			_, body, err := s.get("/")
+			if err != nil || string(body) != "hello" || len(s.taken()) != 0 {
+				t.Errorf("%s: %q, %v", mode, body, err)
+			}
+			if !strings.Contains(s.log.String(), `msg="did not strike" hostile=`+string(mode)) || dialled < 2 {
+				t.Errorf("%s: dialled %d times: %s", mode, dialled, s.log)
+			}
+		})
+	}
+}
+
+// Who leaves in the middle leaves nothing behind: the stand waits for everything when it ends.
+func TestALiarClosesUnderAnOpenTunnel(t *testing.T) {
+	for _, mode := range hostile.Modes() {
+		synctest.Test(t, func(t *testing.T) {
+			begun, proceed := make(chan struct{}), make(chan struct{})
+			s := newStand(t, mode, testnet.Config{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/wait" {
+					close(begun)
+					select {
+					case <-proceed:
+					case <-r.Context().Done():
+					}
+				}
+			})})
+			failed := make(chan error, 1)
+			go func() {
+				_, _, err := s.get("/wait")
+				failed <- err
+			}()
+			select {
+			case <-begun:
+			case err := <-failed: // a lie that comes before any request
+				failed <- err
+			}
+			if err := s.liar.Close(); err != nil {
+				t.Errorf("%s: %v", mode, err)
+			}
+			if err := <-failed; err == nil {
+				t.Errorf("%s: the fetch ended well", mode)
+			}
+			close(proceed)
 		})
 	}
 }
