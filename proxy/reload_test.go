@@ -561,6 +561,34 @@ func TestReloadWhileConnectsWait(t *testing.T) {
 	}
 }
 
+// spec: PRX-39
+//
+// A handshake that began before the reload and ended after it let in whom the former settings let in.
+func TestReloadWhileAHandshakeIsUnderWay(t *testing.T) {
+	st := newStage(t)
+	origin := st.cooperating()
+	client, server := st.pair()
+	r, err := st.proxy.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := r.current.Load().front
+	st.reload(func(p *Proxy) { p.ClientCAs = st.clients.Pool().CertPool })
+	served := make(chan error, 1)
+	go func() { served <- st.proxy.serveSession(t.Context(), r, f, server, st.proxy.Dial) }()
+	var retry *hop.RetryError
+	if c, err := st.tryConnect(client, authority); !errors.As(err, &retry) {
+		t.Errorf("%+v, %v", c.resp, err)
+	}
+	<-client.Done()
+	if err := <-served; err == nil {
+		t.Error("ServeSession returned nil")
+	}
+	if len(origin.tunnels) != 0 || st.dials() != 0 {
+		t.Errorf("%d dials", st.dials())
+	}
+}
+
 func TestShutdownAfterAReload(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()

@@ -60,7 +60,9 @@ func (r *running) settings(p *Proxy) (*settings, error) {
 		inspectors: slices.Clone(p.Inspectors),
 		targets:    r.dials.to(&targets, slices.Clone(p.ConnectTo)),
 	}
-	st.policy.Modes = slices.Clone(p.Policy.Modes)
+	if st.policy.Modes = slices.Clone(p.Policy.Modes); st.policy.Modes == nil {
+		st.policy.Modes = []fields.Mode{fields.Intact}
+	}
 	if st.policy.HeldBytes <= 0 {
 		st.policy.HeldBytes = 1 << 20
 	}
@@ -144,7 +146,7 @@ func (p *Policy) allows(authority string, m fields.Mode) bool {
 	return slices.Contains(p.modes(authority), m)
 }
 
-// modes are those that authority may get. What HostModes says and this proxy does not have is left out,
+// modes are those that authority may get; p's defaults are set. What HostModes says and this proxy does not have is left out,
 // so that nobody is offered it.
 func (p *Policy) modes(authority string) []fields.Mode {
 	modes := p.Modes
@@ -152,9 +154,6 @@ func (p *Policy) modes(authority string) []fields.Mode {
 		if own := p.HostModes(authority); own != nil {
 			modes = own
 		}
-	}
-	if modes == nil {
-		return []fields.Mode{fields.Intact}
 	}
 	if _, ok := unavailable(modes); ok {
 		modes = slices.DeleteFunc(slices.Clone(modes), func(m fields.Mode) bool { return !available(m) })
