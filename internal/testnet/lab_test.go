@@ -49,7 +49,7 @@ type lab struct {
 	question, answer string
 	mu               sync.Mutex
 	attack           [2]hostile.Mangler // on the next tunnel, by direction
-	exchanges        int
+	asked            []string // the question of each exchange
 	served           map[string][]service // by the exchange's number
 }
 
@@ -59,13 +59,13 @@ type service struct {
 	err               error
 }
 
-// lie says what of a request the origin took that was not sent.
-func (l *lab) lie(s service) string {
+// lie says what of a request with the body question the origin took that was not sent.
+func (l *lab) lie(question string, s service) string {
 	switch {
 	case s.err != nil: // it did not take it
-	case s.question != l.question:
+	case s.question != question:
 		return fmt.Sprintf("the origin took %.100q", s.question)
-	case l.shape == chunks && s.trailer != behind(l.question):
+	case l.shape == chunks && s.trailer != behind(question):
 		return fmt.Sprintf("the origin took the trailer %q", s.trailer)
 	}
 	return ""
@@ -104,10 +104,10 @@ func (l *lab) serve(w http.ResponseWriter, r *http.Request) {
 func newLab(t *testing.T, s shape, change func(cfg *Config)) *lab {
 	l := &lab{shape: s, question: question, answer: answer, served: make(map[string][]service)}
 	t.Cleanup(func() { // behind New's, so that the origin is done
-		for id, served := range l.served {
-			for _, s := range served {
-				if lie := l.lie(s); lie != "" {
-					t.Errorf("exchange %s: %s in the end", id, lie)
+		for id, question := range l.asked {
+			for _, s := range l.served[strconv.Itoa(id)] {
+				if lie := l.lie(question, s); lie != "" {
+					t.Errorf("exchange %d: %s in the end", id, lie)
 				}
 			}
 		}
@@ -157,8 +157,8 @@ type result struct {
 
 // exchange asks the question.
 func (l *lab) exchange() result {
-	l.exchanges++
-	id := strconv.Itoa(l.exchanges)
+	id := strconv.Itoa(len(l.asked))
+	l.asked = append(l.asked, l.question)
 	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Minute)
 	defer cancel()
 	var body io.Reader = bytes.NewReader([]byte(l.question))
@@ -185,7 +185,7 @@ func (l *lab) exchange() result {
 	defer l.mu.Unlock()
 	served := l.served[id]
 	for _, s := range served {
-		if lie := l.lie(s); lie != "" {
+		if lie := l.lie(l.question, s); lie != "" {
 			r.lie = lie
 		}
 	}
