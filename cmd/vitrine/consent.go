@@ -26,6 +26,9 @@ func consentCommand(std stdio) *cli.Command {
 			"root, for the hosts in its scope, until a time. Every \"vitrine fetch\" of this user sees it; revoking it ends\n" +
 			"those that are under way.",
 		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("unknown command \"consent %s\"; it is one of list, grant, revoke", c.Args().First())
+			}
 			return usagef("consent needs one of list, grant, revoke; see \"vitrine consent --help\"")
 		},
 		Subcommands: []*cli.Command{
@@ -172,6 +175,9 @@ func consentRevoke(c *cli.Context, std stdio) (err error) {
 		revoked, err = s.RevokeAll()
 	} else {
 		revoked, err = s.Revoke(ids...)
+	}
+	if errors.Is(err, consent.ErrUnknownID) {
+		return usagef("%v, and none was revoked; \"vitrine consent list\" prints those that there are", err)
 	}
 	if err != nil {
 		return usagef("%v", err)
