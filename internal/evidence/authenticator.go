@@ -139,26 +139,8 @@ func FromAuthenticator(payload []byte, req *Request, hop2 tls.ConnectionState, v
 		return nil, err
 	}
 	defer clear(keys.finished)
-	s := cryptobyte.String(payload)
-	var v, kind uint8
-	var raw []byte
-	if !s.ReadUint8(&v) || !s.ReadUint8(&kind) || !readVector16(&s, &raw) || !s.Empty() {
-		return nil, malformed("an authenticator's frame is not what its lengths say")
-	}
-	if v != version || Kind(kind) != kindHop2 {
-		return nil, malformed("version %d and %v in an authenticator's frame", v, Kind(kind))
-	}
-	if err := keys.refused(req, raw); err != nil {
-		return nil, err
-	}
-	a, err := parseAuthenticator(raw)
+	a, raw, err := keys.open(payload, req)
 	if err != nil {
-		return nil, err
-	}
-	if !hmac.Equal(a.finished, keys.finish(req.Raw, a.certMsg, a.verifyMsg)) {
-		return nil, altered("the authenticator's Finished fails")
-	}
-	if _, err := a.verify(req, keys.suite, keys.context); err != nil {
 		return nil, err
 	}
 	e := &Evidence{
@@ -200,6 +182,32 @@ func exportKeys(hop2 *tls.ConnectionState) (*hopKeys, error) {
 		return nil, err
 	}
 	return k, nil
+}
+
+// open reads the payload of the EVIDENCE frames on hop 2 and verifies what is in it: a refusal, which is
+// an error, or an authenticator, of which raw are the bytes.
+func (k *hopKeys) open(payload []byte, req *Request) (a *authenticator, raw []byte, err error) {
+	s := cryptobyte.String(payload)
+	var v, kind uint8
+	if !s.ReadUint8(&v) || !s.ReadUint8(&kind) || !readVector16(&s, &raw) || !s.Empty() {
+		return nil, nil, malformed("an authenticator's frame is not what its lengths say")
+	}
+	if v != version || Kind(kind) != kindHop2 {
+		return nil, nil, malformed("version %d and %v in an authenticator's frame", v, Kind(kind))
+	}
+	if err := k.refused(req, raw); err != nil {
+		return nil, nil, err
+	}
+	if a, err = parseAuthenticator(raw); err != nil {
+		return nil, nil, err
+	}
+	if !hmac.Equal(a.finished, k.finish(req.Raw, a.certMsg, a.verifyMsg)) {
+		return nil, nil, altered("the authenticator's Finished fails")
+	}
+	if _, err := a.verify(req, k.suite, k.context); err != nil {
+		return nil, nil, err
+	}
+	return a, raw, nil
 }
 
 // finish is the verify_data of an authenticator over these messages (RFC 9261, section 5.2.3).

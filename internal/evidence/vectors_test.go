@@ -2,180 +2,327 @@ package evidence
 
 import (
 	"bytes"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
-	"flag"
-	"os"
-	"path/filepath"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"vitrine/internal/pki"
+	"vitrine/internal/tlsmsg"
 	"vitrine/spec/vectors"
 )
 
-var update = flag.Bool("update", false, "write testdata/vectors anew")
-
-// vectorsOf makes the vectors: all for one request, so that they can be told apart by what is wrong with
-// them alone. Real keys and servers make them, so that they differ each time they are written.
-func vectorsOf(t *testing.T) (*connect, map[string]vectors.Vector) {
+// runVectors calls entry with every vector of the kind, compares what it found with the inputs, and the bytes
+// that encoding gives with the vector's. again is nil where the entry point has no encoder.
+func runVectors(t *testing.T, kind string, entry func(t *testing.T, v vectors.Vector) (found map[string]string, again []byte, err error)) {
 	t.Helper()
-	c := newConnect(t, testAuthority)
-	other := newConnect(t, testAuthority)
-	d := hop2(t, c, parties().origin)
-	auth, _ := authenticated(t, c, d, parties().origin, answerFor(t, d))
-	silent, _ := authenticated(t, c, d, parties().origin, nil)
-	plain := transcriptOf(t, c)
-	claim := *plain
-	claim.Kind = Claim
-	stripped := transcriptOf(t, c, func(cfg, _ *tls.Config) { cfg.NextProtos = []string{"http/1.1"} })
-	edited := *plain
-	edited.Hop.ALPN = "itls-h2/1"
-	downgraded, err := handshake(t, c, &tls.Config{
-		RootCAs: parties().origins.Pool().CertPool, ServerName: testHost, NextProtos: proxyConfig().NextProtos, MaxVersion: tls.VersionTLS12,
-	}, serverConfig(parties().origin))
+	list, err := vectors.Load(kind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent, received, secret := downgraded.dial.take()
-	stranger, err := parties().strangers.Origin(testHost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	untrusted := transcriptOf(t, c, func(cfg, server *tls.Config) {
-		cfg.InsecureSkipVerify, server.Certificates[0] = true, stranger
-	})
-	out := map[string]vectors.Vector{}
-	for name, v := range map[string]struct {
-		comment string
-		verify  string
-		e       *Evidence
-	}{
-		"authenticator":           {"a cooperating origin's, with its answer", "success", auth},
-		"authenticator-no-answer": {"an RFC 9261 origin that does not know the inspection extension", "success", silent},
-		"transcript":              {"an unmodified TLS 1.3 origin that picked http/1.1 or nothing", "success", plain},
-		"transcript-retry": {"a HelloRetryRequest and a CertificateRequest", "success", transcriptOf(t, c, func(_, server *tls.Config) {
-			server.CurvePreferences = []tls.CurveID{tls.CurveP384}
-			server.ClientAuth = tls.RequestClientCert
-		})},
-		"transcript-tls12":      {"an origin that speaks TLS 1.2 only", "success", transcriptOf(t, c, func(_, server *tls.Config) { server.MaxVersion = tls.VersionTLS12 })},
-		"transcript-stripped":   {"the proxy offered no itls token: true, and justifies nothing", "success", stripped},
-		"claim":                 {"a chain and the proxy's word", "success", &claim},
-		"transcript-replayed":   {"the answer to another nonce", string(ReasonForeign), transcriptOf(t, other)},
-		"transcript-edited":     {"the proxy says that the origin picked itls-h2/1", string(ReasonAltered), &edited},
-		"transcript-downgraded": {"a proxy that offered TLS 1.2 to an origin that speaks 1.3", string(ReasonDowngrade), assemble(t, downgraded, sent, received, secret)},
-		"transcript-untrusted":  {"an origin whose root the client does not have", "untrusted", untrusted},
-	} {
-		p, err := v.e.Append(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[name] = vectors.Vector{Expect: vectors.Success, Comment: v.comment, Bytes: p, Inputs: map[string]string{
-			"request": hex.EncodeToString(c.req.Raw),
-			"root":    hex.EncodeToString(parties().origins.Root.Raw),
-			"verify":  v.verify,
-		}}
-	}
-	return c, out
-}
-
-// load reads a vector and the verifier for it. The clock stands where the evidence says.
-func load(t testing.TB, name string) (vectors.Vector, *Verifier) {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "vectors", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := vectors.Parse(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := hex.DecodeString(v.Inputs["request"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := hex.DecodeString(v.Inputs["root"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, err := ParseRequest(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := Parse(v.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v, &Verifier{
-		Request: raw, Authority: req.Offer.Authority, Proxies: req.Offer.Proxies, Roots: pki.NewPool(root).CertPool,
-		Time: func() time.Time { return e.Time },
-	}
-}
-
-func TestVectors(t *testing.T) {
-	if *update {
-		_, all := vectorsOf(t)
-		for name, v := range all {
-			p, err := v.Append(nil)
+	for _, v := range list {
+		t.Run(v.Name, func(t *testing.T) {
+			found, again, err := entry(t, v)
+			if got := class(err); got != v.Expect {
+				t.Fatalf("%s: got %q (%v), want %q", v.Comment, got, err, v.Expect)
+			}
 			if err != nil {
-				t.Fatal(err)
+				return
 			}
-			if err := os.WriteFile(filepath.Join("testdata", "vectors", name), p, 0o644); err != nil {
-				t.Fatal(err)
+			for key, value := range found {
+				if want, ok := v.Inputs[key]; !ok || value != want {
+					t.Errorf("%s is %q, want %q", key, value, want)
+				}
 			}
-		}
-	}
-	entries, err := os.ReadDir(filepath.Join("testdata", "vectors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(entries) < 11 {
-		t.Fatalf("%d vectors", len(entries))
-	}
-	for _, entry := range entries {
-		t.Run(entry.Name(), func(t *testing.T) {
-			v, verifier := load(t, entry.Name())
-			e, err := Parse(v.Bytes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			again, err := e.Append(nil)
-			if err != nil || !bytes.Equal(again, v.Bytes) {
-				t.Errorf("encodes as %x: %v", again, err)
-			}
-			_, err = verifier.Verify(e)
-			var refused *Error
-			var untrusted *CertificateError
-			got := "success"
-			switch {
-			case errors.As(err, &refused):
-				got = string(refused.Reason)
-			case errors.As(err, &untrusted):
-				got = "untrusted"
-			case err != nil:
-				got = err.Error()
-			}
-			if got != v.Inputs["verify"] {
-				t.Errorf("got %s (%v), want %s", got, err, v.Inputs["verify"])
+			if again != nil && !bytes.Equal(again, v.Bytes) {
+				t.Errorf("encodes to %x, want %x", again, v.Bytes)
 			}
 		})
 	}
 }
 
+// class is the expectation that an error of this package meets.
+func class(err error) string {
+	var refused *Error
+	var untrusted *CertificateError
+	switch {
+	case err == nil:
+		return vectors.Success
+	case errors.As(err, &refused):
+		return string(refused.Reason) // the names are the same
+	case errors.As(err, &untrusted):
+		return vectors.Untrusted
+	}
+	return fmt.Sprintf("an error of no class: %v", err)
+}
+
+func hexInput(t testing.TB, v vectors.Vector, key string) []byte {
+	t.Helper()
+	value, ok := v.Inputs[key]
+	b, err := hex.DecodeString(value)
+	if err != nil || !ok {
+		t.Fatalf("input %q is %q: %v", key, value, err)
+	}
+	return b
+}
+
+func hexList(list [][]byte) string {
+	out := make([]string, len(list))
+	for i, b := range list {
+		out[i] = hex.EncodeToString(b)
+	}
+	return strings.Join(out, " ")
+}
+
+// spec: EVD-1 EVD-2
+func TestVectorsEvidence(t *testing.T) {
+	runVectors(t, "evidence", func(_ *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		e, err := Parse(v.Bytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		h := &e.Hop
+		found := map[string]string{
+			"kind": strconv.Itoa(int(e.Kind)), "hop version": fmt.Sprintf("%04x", h.Version), "hop suite": fmt.Sprintf("%04x", h.Suite),
+			"hop group": fmt.Sprintf("%04x", uint16(h.Group)), "hop alpn": hex.EncodeToString([]byte(h.ALPN)),
+			"hop verified": map[bool]string{true: "1", false: "0"}[h.Verified], "chain": hexList(h.Chain), "ocsp": hex.EncodeToString(h.OCSP),
+			"scts": hexList(h.SCTs), "authority": e.Authority, "time ms": strconv.FormatInt(e.Time.UnixMilli(), 10),
+		}
+		switch e.Kind {
+		case Transcript:
+			found["salt"], found["messages"] = hex.EncodeToString(e.Salt[:]), hex.EncodeToString(e.Messages)
+		case Authenticator:
+			found["handshake context"], found["authenticator"] = hex.EncodeToString(e.HandshakeContext), hex.EncodeToString(e.Authenticator)
+		}
+		again, err := e.Append(nil)
+		return found, again, err
+	})
+}
+
+// spec: EVD-3 EVD-4
+func TestVectorsAuthenticatorRequest(t *testing.T) {
+	runVectors(t, "authenticator-request", func(_ *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		r, err := ParseRequest(v.Bytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		var proxies, schemes []byte
+		for _, p := range r.Offer.Proxies {
+			proxies = append(proxies, p[:]...)
+		}
+		for _, s := range r.Schemes {
+			schemes = append(schemes, byte(s>>8), byte(s))
+		}
+		return map[string]string{
+			"nonce": hex.EncodeToString(r.Nonce[:]), "proxies": hex.EncodeToString(proxies), "authority": r.Offer.Authority,
+			"server name": r.ServerName, "schemes": hex.EncodeToString(schemes),
+		}, nil, nil
+	})
+}
+
+// A client of ours writes the request that the vectors call plain.
+func TestVectorsRequestFor(t *testing.T) {
+	list, err := vectors.Load("authenticator-request")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, v := range list {
+		if !slices.Contains([]string{"plain", "ip", "five-proxies"}, v.Name) {
+			continue
+		}
+		ran++
+		r, err := ParseRequest(v.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := RequestFor(r.Offer); err != nil || !bytes.Equal(again, v.Bytes) {
+			t.Errorf("%s: %x, %v, want %x", v.Name, again, err, v.Bytes)
+		}
+	}
+	if ran != 3 {
+		t.Errorf("ran %d vectors", ran)
+	}
+}
+
+// spec: EVD-2 EVD-9
+func TestVectorsHop2Authenticator(t *testing.T) {
+	runVectors(t, "hop2-authenticator", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		if _, err := Parse(v.Bytes); err == nil {
+			t.Error("taken for evidence")
+		}
+		req, err := ParseRequest(hexInput(t, v, "request"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := hexInput(t, v, "hop suite")
+		s, ok := suiteOf(uint16(id[0])<<8 | uint16(id[1]))
+		if !ok {
+			t.Fatalf("hop suite %x", id)
+		}
+		k := &hopKeys{suite: s, context: hexInput(t, v, "handshake context"), finished: hexInput(t, v, "finished key")}
+		_, raw, err := k.open(v.Bytes, req)
+		return map[string]string{"authenticator": hex.EncodeToString(raw)}, nil, err
+	})
+}
+
+func TestVectorsTranscriptRandom(t *testing.T) {
+	runVectors(t, "transcript-random", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		var proxies [][32]byte
+		for word := range strings.FieldsSeq(v.Inputs["proxies"]) {
+			p, err := hex.DecodeString(word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			proxies = append(proxies, [32]byte(p))
+		}
+		random := transcriptRandom([32]byte(hexInput(t, v, "nonce")), [32]byte(hexInput(t, v, "salt")), proxies, v.Inputs["authority"])
+		return nil, random[:], nil
+	})
+}
+
+// verifierOf is what the client of a vector of verified-evidence knows.
+func verifierOf(t testing.TB, v vectors.Vector) *Verifier {
+	t.Helper()
+	raw := hexInput(t, v, "request")
+	req, err := ParseRequest(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := x509.ParseCertificate(hexInput(t, v, "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms, err := strconv.ParseInt(v.Inputs["now ms"], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Verifier{
+		Request: raw, Authority: req.Offer.Authority, Proxies: req.Offer.Proxies, Roots: pki.NewPool(root).CertPool,
+		Time: func() time.Time { return time.UnixMilli(ms) },
+	}
+}
+
+func answerOf(a *tlsmsg.InspectionAnswer) string {
+	if a == nil {
+		return "none"
+	}
+	return strconv.Itoa(int(a.HopPeer))
+}
+
+// spec: EVD-11 EVD-12 EVD-13 EVD-14 EVD-17 EVD-18 EVD-19 EVD-20 EVD-21 EVD-22 EVD-23 EVD-24 EVD-25 EVD-26 EVD-27 EVD-28 EVD-29 EVD-30
+func TestVectorsVerifiedEvidence(t *testing.T) {
+	verify := func(t *testing.T, v vectors.Vector, check func(e *Evidence, v *Verifier) (*Result, error)) (map[string]string, []byte, error) {
+		e, err := Parse(v.Bytes)
+		if err != nil {
+			t.Fatalf("its form is good: %v", err)
+		}
+		again, err := e.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := check(e, verifierOf(t, v))
+		if err != nil {
+			return nil, nil, err
+		}
+		found := map[string]string{
+			"proves": r.Kind.String(), "offered tokens": strconv.FormatBool(r.OfferedTokens), "picked none": strconv.FormatBool(r.PickedNone),
+		}
+		if r.Kind == Authenticator {
+			found["answer"] = answerOf(r.Answer)
+		}
+		return found, again, nil
+	}
+	t.Run("Verify", func(t *testing.T) {
+		runVectors(t, "verified-evidence", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+			return verify(t, v, func(e *Evidence, ver *Verifier) (*Result, error) { return ver.Verify(e) })
+		})
+	})
+	t.Run("Recheck", func(t *testing.T) {
+		runVectors(t, "verified-evidence", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+			return verify(t, v, func(e *Evidence, ver *Verifier) (*Result, error) {
+				if v.Expect == vectors.Stale {
+					return ver.Verify(e) // what was kept has no age
+				}
+				req, err := ParseRequest(ver.Request)
+				if err != nil {
+					return nil, err
+				}
+				return Recheck(e, req.Offer, ver.Roots)
+			})
+		})
+	})
+}
+
+// What can be explained without the request is what Verify would say with it; and nobody who lacks it finds fault
+// with good evidence.
+func TestVectorsExplain(t *testing.T) {
+	runVectors(t, "verified-evidence", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		e, err := Parse(v.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := Explain(e)
+		if err != nil {
+			// What is wrong with it may have a stronger name for who knows the nonce.
+			if v.Expect == vectors.Success || v.Expect == vectors.Untrusted || v.Expect == vectors.Stale {
+				t.Errorf("%s: %v", v.Comment, err)
+			}
+			return nil, nil, verdictOf(v)
+		}
+		if err := VerifyChain(e, x.Chain, verifierOf(t, v).Roots); (err != nil) != (v.Expect == vectors.Untrusted) && v.Expect != vectors.Foreign {
+			t.Errorf("the chain: %v", err)
+		}
+		if v.Expect != vectors.Success {
+			if v.Expect == vectors.Downgrade {
+				t.Errorf("%s was not seen", v.Comment)
+			}
+			return nil, nil, verdictOf(v)
+		}
+		found := map[string]string{}
+		if s := x.Transcript; s != nil {
+			found["offered tokens"], found["picked none"] = strconv.FormatBool(s.OfferedTokens), strconv.FormatBool(s.PickedNone)
+		}
+		if s := x.Statement; s != nil {
+			found["answer"] = answerOf(s.Answer)
+			if want := Transcript; s.Answer == nil && e.Strength() != want {
+				t.Errorf("counts as %v, want %v", e.Strength(), want)
+			}
+		}
+		return found, nil, nil
+	})
+}
+
+// verdictOf is an error of the class that a vector expects.
+func verdictOf(v vectors.Vector) error {
+	switch v.Expect {
+	case vectors.Success:
+		return nil
+	case vectors.Untrusted:
+		return &CertificateError{errors.New(v.Comment)}
+	}
+	return fail(Reason(v.Expect), "%s", v.Comment)
+}
+
 // FuzzVerify starts at good evidence: nothing that differs from it in what the origin signed may pass.
 func FuzzVerify(f *testing.F) {
+	list, err := vectors.Load("verified-evidence")
+	if err != nil {
+		f.Fatal(err)
+	}
 	var verifier *Verifier
-	var leaf []byte
-	var signed [][]byte // messages and authenticators
-	for _, name := range []string{"authenticator", "authenticator-no-answer", "transcript", "transcript-retry", "transcript-stripped"} {
-		v, ver := load(f, name)
+	var origins, signed [][]byte // leaves; messages and authenticators
+	for _, v := range list {
 		f.Add(v.Bytes)
+		if v.Expect != vectors.Success || v.Name == "transcript-ip" || strings.HasPrefix(v.Name, "transcript-tls12") {
+			continue
+		}
+		ver := verifierOf(f, v)
 		e, err := Parse(v.Bytes)
 		if err != nil {
 			f.Fatal(err)
@@ -184,8 +331,11 @@ func FuzzVerify(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		verifier, leaf = ver, r.Origin.Raw
-		signed = append(signed, e.Messages, withoutFinished(e.Authenticator))
+		if v.Name == "transcript" {
+			verifier = ver
+		}
+		origins = append(origins, r.Origin.Raw)
+		signed = append(signed, e.Messages, withoutFinished(e))
 	}
 	at := verifier.Time()
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -194,6 +344,10 @@ func FuzzVerify(f *testing.F) {
 			return
 		}
 		e.Time = at
+		x, _ := Explain(e)
+		if x == nil {
+			t.Fatal("no explanation")
+		}
 		r, err := verifier.Verify(e)
 		if err != nil {
 			var typed *Error
@@ -203,12 +357,18 @@ func FuzzVerify(f *testing.F) {
 			}
 			return
 		}
-		if !bytes.Equal(r.Origin.Raw, leaf) {
+		if _, err := Explain(e); err != nil {
+			t.Fatalf("what verifies does not explain itself: %v", err)
+		}
+		if !slices.ContainsFunc(origins, func(o []byte) bool { return bytes.Equal(o, r.Origin.Raw) }) {
 			t.Fatalf("another origin: %v", r.Origin.Subject)
+		}
+		if e.Hop.Version == tlsmsg.VersionTLS12 {
+			return // whose signature covers the randoms and the key share alone
 		}
 		what := e.Messages
 		if e.Kind == Authenticator {
-			what = withoutFinished(e.Authenticator)
+			what = withoutFinished(e)
 		}
 		for _, s := range signed {
 			if e.Kind == Claim || bytes.Equal(what, s) {
@@ -219,7 +379,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// withoutFinished cuts off what the client cannot verify.
-func withoutFinished(authenticator []byte) []byte {
-	return authenticator[:max(0, len(authenticator)-32)]
+// withoutFinished cuts off what the client cannot verify, which is as long as the handshake context.
+func withoutFinished(e *Evidence) []byte {
+	return e.Authenticator[:max(0, len(e.Authenticator)-len(e.HandshakeContext))]
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"vitrine/spec/vectors"
 )
@@ -25,16 +26,24 @@ func main() {
 // kinds maps the folder's name to its vectors.
 func kinds() map[string][]vectors.Vector {
 	return map[string][]vectors.Vector{
-		"evidence-frame":      evidenceFrame(),
-		"evidence-frames":     evidenceFrames(),
-		"late-evidence":       lateEvidence(),
-		"verdict":             verdict(),
-		"verdict-tbs":         verdictTBS(),
-		"hop-binding":         hopBinding(),
-		"authority":           authority(),
-		"canonical-authority": canonicalAuthority(),
-		"evidence-request":    evidenceRequest(),
-		"inspection-options":  inspectionOptions(),
+		"evidence-frame":        evidenceFrame(),
+		"evidence-frames":       evidenceFrames(),
+		"late-evidence":         lateEvidence(),
+		"evidence":              evidenceForm(),
+		"verified-evidence":     slices.Concat(transcripts(), authenticators()),
+		"hop2-authenticator":    hop2Authenticator(),
+		"authenticator-request": authenticatorRequest(),
+		"inspection-offer":      inspectionOffer(),
+		"inspection-answer":     inspectionAnswer(),
+		"hop-id":                hopID(),
+		"transcript-random":     transcriptRandom(),
+		"verdict":               verdict(),
+		"verdict-tbs":           verdictTBS(),
+		"hop-binding":           hopBinding(),
+		"authority":             authority(),
+		"canonical-authority":   canonicalAuthority(),
+		"evidence-request":      evidenceRequest(),
+		"inspection-options":    inspectionOptions(),
 	}
 }
 

@@ -18,13 +18,25 @@ import (
 //go:embed testdata
 var files embed.FS
 
-// What a vector's parser has to answer: Success, or the class of its error.
+// What who reads a vector has to answer: Success, or the class of the error.
 const (
 	Success   = "success"
 	Malformed = "malformed" // the bytes break the format
 	Truncated = "truncated" // the bytes end inside a field, or before the thing is complete
 	TooLarge  = "too large" // a limit is exceeded
+
+	// What only somebody who verifies can answer.
+	Altered   = "altered"   // a signature or a MAC fails, or a claim differs from what was signed
+	Foreign   = "foreign"   // made for another nonce, proxy, authority or hop
+	Stale     = "stale"     // too old, or from the future
+	Downgrade = "downgrade" // the origin's own signature says that it was asked for less than it speaks
+	Refused   = "refused"   // an authentic refusal
+	Untrusted = "untrusted" // it holds, and the certificate is not good for what it is shown for
 )
+
+func outcomes() []string {
+	return []string{Success, Malformed, Truncated, TooLarge, Altered, Foreign, Stale, Downgrade, Refused, Untrusted}
+}
 
 // A Vector is one file: a text header, an empty line, and bytes.
 type Vector struct {
@@ -103,7 +115,7 @@ func Parse(b []byte) (Vector, error) {
 			v.Inputs[key] = value
 		}
 	}
-	if v.Comment == "" || !slices.Contains([]string{Success, Malformed, Truncated, TooLarge}, v.Expect) {
+	if v.Comment == "" || !slices.Contains(outcomes(), v.Expect) {
 		return Vector{}, fmt.Errorf("%w: expect %q, comment %q", ErrFormat, v.Expect, v.Comment)
 	}
 	return v, nil
