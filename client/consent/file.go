@@ -1,177 +1,118 @@
 package consent
 
 import (
-	"bytes"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
 	"time"
-
-	"vitrine/internal/hosts"
 )
 
-const (
-	version = 1
-	// maxFile and maxGrants stop a store that something fills from costing every CONNECT its time.
-	maxFile   = 1 << 20
-	maxGrants = 4096
-)
-
-type fileForm struct {
-	Version int         `json:"version"`
-	Grants  []grantForm `json:"grants"`
-}
-
-type grantForm struct {
-	ID          string    `json:"id"`
-	Root        string    `json:"proxy_root_spki_sha256"`
-	Name        string    `json:"proxy_name"`
-	Subject     string    `json:"proxy_subject"`
-	Scope       []string  `json:"scope"`
-	Granted     time.Time `json:"granted"`
-	Until       time.Time `json:"until"`
-	Credentials bool      `json:"credentials"`
-}
-
-// parse reads the text of a store. It is strict: a misspelt "until" must not become a grant without one.
-func parse(text []byte) ([]Grant, error) {
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("longer than %d bytes", maxFile)
-	}
-	if err := checkKeys(text); err != nil {
-		return nil, err
-	}
-	var head struct {
-		Version *int `json:"version"`
-	}
-	if err := json.Unmarshal(text, &head); err != nil {
-		return nil, err
-	}
-	switch {
-	case head.Version == nil || *head.Version < 1:
-		return nil, errors.New("it has no version")
-	case *head.Version > version:
-		return nil, fmt.Errorf("version %d was written by a later vitrine; this one knows %d", *head.Version, version)
-	}
-	var form fileForm
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&form); err != nil {
-		return nil, err
-	}
-	if len(form.Grants) > maxGrants {
-		return nil, fmt.Errorf("%d grants, at most %d", len(form.Grants), maxGrants)
-	}
-	grants := make([]Grant, 0, len(form.Grants))
-	known := make(map[string]bool)
-	for i := range form.Grants {
-		g, err := form.Grants[i].grant()
-		if err != nil {
-			return nil, fmt.Errorf("grant %d: %w", i+1, err)
+// read returns the grants in the file, and what it was then; neither if there is no file.
+func read(path string) ([]Grant, fs.FileInfo, error) {
+	if err := checkFolder(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil
 		}
-		if known[g.ID] {
-			return nil, fmt.Errorf("grant %d: the id %s is taken", i+1, g.ID)
-		}
-		known[g.ID] = true
-		grants = append(grants, *g)
+		return nil, nil, err
 	}
-	return grants, nil
-}
-
-func (f *grantForm) grant() (*Grant, error) {
-	g := &Grant{
-		ID: f.ID, ProxyName: f.Name, ProxySubject: f.Subject, Granted: f.Granted.UTC(), Until: f.Until.UTC(), Credentials: f.Credentials,
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, nil, errors.New("it is not a file") // and opening it may wait for somebody
 	}
-	root, err := hex.DecodeString(f.Root)
-	if err != nil || len(root) != len(g.ProxyRootSPKI) || hex.EncodeToString(root) != f.Root {
-		return nil, errors.New("the proxy root is not SHA-256 in lower-case hex")
-	}
-	copy(g.ProxyRootSPKI[:], root)
-	for _, s := range f.Scope {
-		p, err := hosts.Parse(s)
-		if err != nil {
-			return nil, err
-		}
-		g.Scope = append(g.Scope, p)
-	}
-	return g, g.check()
-}
-
-// format is what parse reads as grants.
-func format(grants []Grant) ([]byte, error) {
-	if len(grants) > maxGrants {
-		return nil, fmt.Errorf("%d grants, at most %d; revoke some", len(grants), maxGrants)
-	}
-	form := fileForm{Version: version, Grants: make([]grantForm, 0, len(grants))}
-	for i := range grants {
-		g := &grants[i]
-		f := grantForm{
-			ID: g.ID, Root: hex.EncodeToString(g.ProxyRootSPKI[:]), Name: g.ProxyName, Subject: g.ProxySubject,
-			Granted: g.Granted.UTC(), Until: g.Until.UTC(), Credentials: g.Credentials,
-		}
-		for _, p := range g.Scope {
-			f.Scope = append(f.Scope, p.String())
-		}
-		form.Grants = append(form.Grants, f)
-	}
-	text, err := json.MarshalIndent(form, "", "  ")
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
-	}
-	if text = append(text, '\n'); len(text) > maxFile {
-		return nil, fmt.Errorf("%d bytes, at most %d; revoke some", len(text), maxFile)
-	}
-	return text, nil
-}
-
-// checkKeys refuses what encoding/json would let pass: a key that comes twice, of which the last would
-// count, a key in another case, and anything behind the value. That text is JSON at all is seen here too.
-func checkKeys(text []byte) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	if err := checkValue(d); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil
 		}
-		return err
+		return nil, nil, err
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("something follows the value")
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil
+	if err := checkPrivate(path, info, 0o600); err != nil {
+		return nil, nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	grants, err := parse(text)
+	return grants, info, err
 }
 
-// checkValue reads one value. Its depth is the decoder's to bound.
-func checkValue(d *json.Decoder) error {
-	token, err := d.Token()
+// checkFolder is about the folder of the file at path.
+func checkFolder(path string) error {
+	folder := filepath.Dir(path)
+	info, err := os.Stat(folder)
 	if err != nil {
 		return err
 	}
-	open, ok := token.(json.Delim)
-	if !ok {
+	return checkPrivate(folder, info, 0o700)
+}
+
+// checkPrivate refuses what others may read, which tells whom the user visits, or write, which is to agree
+// for the user.
+func checkPrivate(path string, info fs.FileInfo, want fs.FileMode) error {
+	if runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 { // there the mode says nothing of others
 		return nil
 	}
-	known := make(map[string]bool)
-	for d.More() {
-		if open == '{' {
-			if token, err = d.Token(); err != nil {
-				return err
-			}
-			key, _ := token.(string)
-			switch {
-			case key != strings.ToLower(key):
-				return fmt.Errorf("unknown field %q", clean(key, maxSubject))
-			case known[key]:
-				return fmt.Errorf("the field %q comes twice", clean(key, maxSubject))
-			}
-			known[key] = true
+	return fmt.Errorf("others can read or write %s (mode %04o); only you may: chmod %o %s", path, info.Mode().Perm(), want, path)
+}
+
+// replace puts text in the place of the file, which was old, if it was there. The caller has the lock.
+func replace(path string, text []byte, old fs.FileInfo) (err error) {
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a process that was cut short
+		return err
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(next)
 		}
-		if err := checkValue(d); err != nil {
+	}()
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	// The clocks of file systems are coarse, and the number of the file before the last is free again:
+	// without this two changes in one moment could look like none.
+	if info, err := f.Stat(); err != nil {
+		return err
+	} else if old != nil && !info.ModTime().After(old.ModTime()) {
+		if err := os.Chtimes(next, time.Time{}, old.ModTime().Add(time.Microsecond)); err != nil {
 			return err
 		}
 	}
-	_, err = d.Token()
-	return err
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes a rename last. A revocation that a power cut takes back would be none.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" { // which cannot, and need not
+		return nil
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -282,59 +280,6 @@ func (s *Store) readLocked() ([]Grant, error) {
 	return grants, nil
 }
 
-// read returns the grants in the file, and what it was then; neither if there is no file.
-func read(path string) ([]Grant, fs.FileInfo, error) {
-	if err := checkFolder(path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, nil
-		}
-		return nil, nil, err
-	}
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, nil, errors.New("it is not a file") // and opening it may wait for somebody
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, nil
-		}
-		return nil, nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := checkPrivate(path, info, 0o600); err != nil {
-		return nil, nil, err
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	grants, err := parse(text)
-	return grants, info, err
-}
-
-// checkFolder is about the folder of the file at path.
-func checkFolder(path string) error {
-	folder := filepath.Dir(path)
-	info, err := os.Stat(folder)
-	if err != nil {
-		return err
-	}
-	return checkPrivate(folder, info, 0o700)
-}
-
-// checkPrivate refuses what others may read, which tells whom the user visits, or write, which is to agree
-// for the user.
-func checkPrivate(path string, info fs.FileInfo, want fs.FileMode) error {
-	if runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 { // there the mode says nothing of others
-		return nil
-	}
-	return fmt.Errorf("others can read or write %s (mode %04o); only you may: chmod %o %s", path, info.Mode().Perm(), want, path)
-}
-
 // change rewrites the file under its lock. f gets the grants whose time is not over.
 func (s *Store) change(f func(grants []Grant) ([]Grant, error)) error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
@@ -366,59 +311,6 @@ func (s *Store) change(f func(grants []Grant) ([]Grant, error)) error {
 	}
 	_, err = s.readLocked()
 	return err
-}
-
-// replace puts text in the place of the file, which was old, if it was there. The caller has the lock.
-func replace(path string, text []byte, old fs.FileInfo) (err error) {
-	next := path + ".new"
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a process that was cut short
-		return err
-	}
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(next)
-		}
-	}()
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	// The clocks of file systems are coarse, and the number of the file before the last is free again:
-	// without this two changes in one moment could look like none.
-	if info, err := f.Stat(); err != nil {
-		return err
-	} else if old != nil && !info.ModTime().After(old.ModTime()) {
-		if err := os.Chtimes(next, time.Time{}, old.ModTime().Add(time.Microsecond)); err != nil {
-			return err
-		}
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(next, path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes a rename last. A revocation that a power cut takes back would be none.
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" { // which cannot, and need not
-		return nil
-	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func unexpired(grants []Grant, now time.Time) []Grant {
