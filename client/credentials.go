@@ -30,7 +30,7 @@ func isCredential(name string) bool {
 	})
 }
 
-var errCredentials = errors.New("it leaves at a readable level only if the user's consent includes credentials: --allow-credentials with --consent once, --credentials where consent is granted, Agreement.Credentials in a program")
+var errCredentials = errors.New("the user's consent does not include credentials")
 
 // userInURL is what net/http makes an Authorization of.
 const userInURL = "the user name in the URL"
