@@ -62,6 +62,7 @@ func newApp(std stdio) *cli.App {
 			pkiCommand(std),
 			originCommand(std),
 			proxyCommand(std),
+			policyCommand(std),
 			fetchCommand(std),
 			consentCommand(std),
 			evidenceCommand(std),

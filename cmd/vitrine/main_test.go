@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "stock": cmdStock,
-			"value": cmdValue, "prefix": cmdPrefix,
+			"value": cmdValue, "prefix": cmdPrefix, "hup": cmdHup,
 		},
 	})
 }
@@ -53,14 +53,19 @@ type server struct {
 
 // lines collects what a server says, for the script to look at.
 type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	grown chan struct{} // one waiter is told of more
 }
 
 func (l *lines) add(s string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.buf.WriteString(s + "\n")
+	select {
+	case l.grown <- struct{}{}:
+	default:
+	}
 }
 
 func (l *lines) String() string {
@@ -77,7 +82,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	path, err := exec.LookPath(args[1])
 	ts.Check(err)
-	s := &server{cmd: exec.Command(path, args[2:]...), log: &lines{}, ready: make(chan string, 1), closed: make(chan struct{})}
+	s := &server{cmd: exec.Command(path, args[2:]...), log: &lines{grown: make(chan struct{}, 1)}, ready: make(chan string, 1), closed: make(chan struct{})}
 	s.cmd.Dir = ts.MkAbs(".")
 	stderr, err := s.cmd.StderrPipe()
 	ts.Check(err)

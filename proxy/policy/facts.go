@@ -11,7 +11,7 @@ import (
 )
 
 // facts are what is known of an exchange at one moment. They do not change, so that rules can be evaluated
-// on another goroutine. They are the activation of an evaluation.
+// on another goroutine. They are an activation of CEL's.
 type facts struct {
 	request  *request
 	response *response
@@ -34,9 +34,6 @@ func (f *facts) ResolveName(name string) (any, bool) {
 
 // Parent implements cel.Activation.
 func (f *facts) Parent() cel.Activation { return nil }
-
-// UnknownAttributePatterns implements cel.PartialActivation.
-func (f *facts) UnknownAttributePatterns() []*cel.AttributePatternType { return f.patterns }
 
 // unknownPatterns are the names of what is unknown.
 func unknownPatterns(unknown need) []*cel.AttributePatternType {

@@ -194,13 +194,19 @@ const (
 
 // evaluate asks the rule what f decides. Where that is nothing, it says what the rule needs to know.
 func (r *rule) evaluate(ctx context.Context, f *facts) (state, need) {
-	var v any
-	out, _, err := r.program.ContextEval(ctx, f)
-	if err == nil {
-		v = out.Value()
+	vars, err := cel.PartialVars(f, f.patterns...)
+	if err != nil {
+		return failed, 0
 	}
-	var stopped interpreter.EvalCancelledError
-	switch v := v.(type) {
+	out, _, err := r.program.ContextEval(ctx, vars)
+	if err != nil {
+		var stopped interpreter.EvalCancelledError
+		if errors.As(err, &stopped) && stopped.Cause == interpreter.CostLimitExceeded {
+			return costly, 0
+		}
+		return failed, 0
+	}
+	switch v := out.Value().(type) {
 	case bool:
 		if v {
 			return yes, 0
@@ -216,9 +222,6 @@ func (r *rule) evaluate(ctx context.Context, f *facts) (state, need) {
 			return unreadable, 0
 		}
 		return undecided, needs &^ f.lost
-	}
-	if errors.As(err, &stopped) && stopped.Cause == interpreter.CostLimitExceeded {
-		return costly, 0
 	}
 	return failed, 0
 }

@@ -4,8 +4,9 @@
 # The commands below a command.
 _vitrine_commands() {
 	case $1 in
-	"vitrine") echo "demo pki origin proxy fetch consent evidence completion version" ;;
+	"vitrine") echo "demo pki origin proxy policy fetch consent evidence completion version" ;;
 	"vitrine pki") echo "init origin proxy" ;;
+	"vitrine policy") echo "check" ;;
 	"vitrine consent") echo "list grant revoke" ;;
 	"vitrine evidence") echo "show" ;;
 	esac
@@ -21,7 +22,9 @@ _vitrine_flags() {
 	"vitrine pki origin") echo "--help -h" ;;
 	"vitrine pki proxy") echo "--help -h" ;;
 	"vitrine origin") echo "--listen --cert --key --root --upstream --help -h" ;;
-	"vitrine proxy") echo "--listen --cert --key --roots --client-roots --connect-to --modes --drain --keylog --help -h" ;;
+	"vitrine proxy") echo "--listen --cert --key --roots --client-roots --config --modes --connect-to --drain --keylog --hostile --help -h" ;;
+	"vitrine policy") echo "--help -h" ;;
+	"vitrine policy check") echo "--json --help -h" ;;
 	"vitrine fetch") echo "--proxy --proxy-roots --roots --consent --store --level --report --evidence --client-cert --client-key --allow-credentials --request -X --header -H --data -d --output -o --include -i --head -I --location -L --fail -f --verbose -v --max-time --connect-to --keylog --help -h" ;;
 	"vitrine consent") echo "--help -h" ;;
 	"vitrine consent list") echo "--store --json --help -h" ;;
@@ -52,10 +55,13 @@ _vitrine_value() {
 	"vitrine proxy --key") echo "files" ;;
 	"vitrine proxy --roots") echo "files" ;;
 	"vitrine proxy --client-roots") echo "files" ;;
-	"vitrine proxy --connect-to") echo "any" ;;
+	"vitrine proxy --config") echo "files" ;;
 	"vitrine proxy --modes") echo "list intact blind" ;;
+	"vitrine proxy --connect-to") echo "any" ;;
 	"vitrine proxy --drain") echo "any" ;;
 	"vitrine proxy --keylog") echo "files" ;;
+	"vitrine proxy --hostile") echo "any" ;;
+	"vitrine policy check 1") echo "files" ;;
 	"vitrine fetch --proxy") echo "any" ;;
 	"vitrine fetch --proxy-roots") echo "files" ;;
 	"vitrine fetch --roots") echo "files" ;;

@@ -2,7 +2,7 @@
 
 # __vitrine_takes COMMAND-AND-FLAG: does the flag take a value?
 function __vitrine_takes
-    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --connect-to' 'vitrine proxy --modes' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --store' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine consent list --store' 'vitrine consent grant --store' 'vitrine consent grant --proxy' 'vitrine consent grant --proxy-roots' 'vitrine consent grant --root' 'vitrine consent grant --scope' 'vitrine consent grant --for' 'vitrine consent grant --until' 'vitrine consent revoke --store' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report'
+    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --config' 'vitrine proxy --modes' 'vitrine proxy --connect-to' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine proxy --hostile' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --store' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine consent list --store' 'vitrine consent grant --store' 'vitrine consent grant --proxy' 'vitrine consent grant --proxy-roots' 'vitrine consent grant --root' 'vitrine consent grant --scope' 'vitrine consent grant --for' 'vitrine consent grant --until' 'vitrine consent revoke --store' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report'
 end
 
 # __vitrine_at COMMAND [PLACE]: does the line name this command, with the cursor at this argument, or (2+) at one from there on?
@@ -10,7 +10,7 @@ function __vitrine_at --argument-names command place
     set -l words (commandline -opc)
     set -e words[1]
     set -l path vitrine
-    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine fetch' 'vitrine consent' 'vitrine consent list' 'vitrine consent grant' 'vitrine consent revoke' 'vitrine evidence' 'vitrine evidence show' 'vitrine completion' 'vitrine version'
+    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine policy' 'vitrine policy check' 'vitrine fetch' 'vitrine consent' 'vitrine consent list' 'vitrine consent grant' 'vitrine consent revoke' 'vitrine evidence' 'vitrine evidence show' 'vitrine completion' 'vitrine version'
         set path "$path $words[1]"
         set -e words[1]
     end
@@ -57,6 +57,7 @@ complete -c vitrine -n '__vitrine_at "vitrine" 1' -a demo -d 'run client, proxy 
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a pki -d 'make a test PKI: two roots, origin certificates, proxy certificates'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a origin -d 'serve a directory, or another server, over HTTPS with inspected TLS enabled'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a proxy -d 'run the proxy'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a policy -d 'check the file that says what a proxy lets in'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a fetch -d 'fetch a URL through the proxy, and say who could read and change it'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a consent -d 'say which proxy may read what, and take it back'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a evidence -d 'explain saved evidence, and verify it again'
@@ -86,11 +87,18 @@ complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l cert -r -F -d 'certific
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l key -r -F -d 'private key, PEM FILE'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l roots -r -F -d 'verify origins by the roots in PEM FILE (default: the system\'s)'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l client-roots -r -F -d 'clients show a certificate that the roots in PEM FILE verify (default: none is asked)'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l config -r -F -d 'policy FILE: which hosts get what, what may be dialled, and what is killed'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l modes -r -f -a '(__fish_complete_list , "string split , intact,blind")' -d 'without --config: what this proxy allows, a list M[,M...] of intact and blind'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l connect-to -r -f -d 'dial ADDR:PORT for HOST:PORT, given as HOST:PORT:ADDR:PORT (repeatable; an empty HOST or PORT matches any)'
-complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l modes -r -f -a '(__fish_complete_list , "string split , intact,blind")' -d 'what this proxy allows, a list M[,M...] of intact and blind'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l drain -r -f -d 'after SIGTERM, wait this DURATION for open tunnels'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l keylog -r -F -d 'append the hops\' TLS secrets to FILE (NSS format): whoever has it reads them'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l hostile -r -f -d 'lie in the way that MODE names; on loopback only'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine policy" 1' -a check -d 'read a policy file as the proxy would'
+complete -c vitrine -n '__vitrine_at "vitrine policy"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine policy check"' -l json -d 'print one JSON object'
+complete -c vitrine -n '__vitrine_at "vitrine policy check"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine policy check" 1' -F
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l proxy -r -f -d 'the proxy, as https://HOST:PORT (a URL)'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l proxy-roots -r -F -d 'verify the proxy by the roots in PEM FILE; these never verify an origin'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l roots -r -F -d 'verify origins by the roots in PEM FILE (default: the system\'s)'
