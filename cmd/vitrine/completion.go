@@ -11,6 +11,7 @@ import (
 
 	"vitrine/client"
 	"vitrine/internal/fields"
+	"vitrine/internal/hostile"
 )
 
 // shells are those that a completion script can be had for.
@@ -46,6 +47,7 @@ func closedSets() map[string][]string {
 		"fetch --level":   names(client.Intact, client.Blind, client.Direct),
 		"fetch --consent": {"stored", "ask", "once"},
 		"proxy --modes":   names(fields.Intact, fields.Blind),
+		"proxy --hostile": names(hostile.Modes()...),
 	}
 }
 
