@@ -100,13 +100,13 @@ func (p *Prompt) Ask(ctx context.Context, req *client.ConsentRequest) (*client.A
 		p.remember(q, answer{yes: true, credentials: len(req.Fields) > 0})
 		return &client.Agreement{Credentials: len(req.Fields) > 0}, nil
 	}
-	now := time.Now
+	now := time.Now()
 	if p.Now != nil {
-		now = p.Now
+		now = p.Now()
 	}
 	if _, err := p.Store.Add(Grant{
 		ProxyRootSPKI: req.ProxyRootSPKI, ProxyName: req.ProxyName, ProxySubject: req.ProxySubject,
-		Scope: chosen.scope, Granted: now(), Until: now().Add(PromptTime), Credentials: len(req.Fields) > 0,
+		Scope: chosen.scope, Granted: now, Until: now.Add(PromptTime), Credentials: len(req.Fields) > 0,
 	}); err != nil {
 		return nil, err
 	}
