@@ -2,6 +2,7 @@ package frames_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,53 +12,28 @@ import (
 
 	"vitrine/frames"
 	"vitrine/spec/vectors"
+	"vitrine/spec/vectors/vectorstest"
 )
-
-// runVectors calls entry, one way into the package, with every vector of the kind. It returns what it
-// found, as the inputs of the vector put it, and the bytes that encoding the meaning gives.
-func runVectors(t *testing.T, kind string, entry func(v vectors.Vector) (found map[string]string, again []byte, err error)) {
-	t.Helper()
-	list, err := vectors.Load(kind)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range list {
-		t.Run(v.Name, func(t *testing.T) {
-			found, again, err := entry(v)
-			if got := class(err); got != v.Expect {
-				t.Fatalf("%s: got %q (%v), want %q", v.Comment, got, err, v.Expect)
-			}
-			if err != nil {
-				if _, ok := errors.AsType[*frames.Error](err); !ok && !errors.Is(err, errIncomplete) {
-					t.Errorf("error %T is not *frames.Error", err)
-				}
-				return
-			}
-			for key, value := range found {
-				if want, ok := v.Inputs[key]; !ok || value != want {
-					t.Errorf("%s is %q, want %q", key, value, want)
-				}
-			}
-			if !bytes.Equal(again, v.Bytes) {
-				t.Errorf("encodes to %x, want %x", again, v.Bytes)
-			}
-		})
-	}
-}
 
 // errIncomplete is what a caller says about a stream that ended before its reader was done.
 var errIncomplete = fmt.Errorf("stream ended: %w", frames.ErrTruncated)
 
 func class(err error) string {
-	switch {
-	case err == nil:
+	if err == nil {
 		return vectors.Success
+	}
+	if _, ok := errors.AsType[*frames.Error](err); !ok && !errors.Is(err, errIncomplete) {
+		return "an error that is not *frames.Error"
+	}
+	switch {
 	case errors.Is(err, frames.ErrMalformed):
 		return vectors.Malformed
 	case errors.Is(err, frames.ErrTruncated):
 		return vectors.Truncated
 	case errors.Is(err, frames.ErrTooLarge):
 		return vectors.TooLarge
+	case errors.Is(err, frames.ErrHopBinding):
+		return vectors.Foreign
 	}
 	return "an error of no class"
 }
@@ -69,7 +45,7 @@ func TestVectorsEvidenceFrame(t *testing.T) {
 		return found, e.Append(nil), nil
 	}
 	t.Run("ParseEvidence", func(t *testing.T) {
-		runVectors(t, "evidence-frame", func(v vectors.Vector) (map[string]string, []byte, error) {
+		vectorstest.Run(t, "evidence-frame", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 			e, err := frames.ParseEvidence(v.Bytes)
 			if err != nil {
 				return nil, nil, err
@@ -78,7 +54,7 @@ func TestVectorsEvidenceFrame(t *testing.T) {
 		})
 	})
 	t.Run("Parse", func(t *testing.T) {
-		runVectors(t, "evidence-frame", func(v vectors.Vector) (map[string]string, []byte, error) {
+		vectorstest.Run(t, "evidence-frame", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 			f, err := frames.Parse(frames.TypeEvidence, v.Bytes)
 			if err != nil {
 				return nil, nil, err
@@ -87,7 +63,7 @@ func TestVectorsEvidenceFrame(t *testing.T) {
 		})
 	})
 	t.Run("Framer", func(t *testing.T) {
-		runVectors(t, "evidence-frame", func(v vectors.Vector) (map[string]string, []byte, error) {
+		vectorstest.Run(t, "evidence-frame", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 			f, err := throughFramer(t, frames.TypeEvidence, v.Bytes)
 			if err != nil {
 				return nil, nil, err
@@ -99,8 +75,8 @@ func TestVectorsEvidenceFrame(t *testing.T) {
 
 // spec: FRM-11 FRM-13 FRM-15
 func TestVectorsEvidenceFrames(t *testing.T) {
-	runVectors(t, "evidence-frames", func(v vectors.Vector) (map[string]string, []byte, error) {
-		a := frames.EvidenceAssembler{Max: intInput(t, v, "max")}
+	vectorstest.Run(t, "evidence-frames", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		a := frames.EvidenceAssembler{Max: int(vectorstest.Int(t, v, "max"))}
 		rest := v.Bytes
 		var again []byte
 		var evidence []byte
@@ -140,8 +116,8 @@ func TestVectorsEvidenceFrames(t *testing.T) {
 func TestVectorsLateEvidence(t *testing.T) {
 	for _, step := range []int{1, 2, 3, 5, 1 << 20} {
 		t.Run(fmt.Sprintf("by %d", step), func(t *testing.T) {
-			runVectors(t, "late-evidence", func(v vectors.Vector) (map[string]string, []byte, error) {
-				evidence, rest, err := feed(&frames.LateEvidenceReader{Max: intInput(t, v, "max")}, v.Bytes, step)
+			vectorstest.Run(t, "late-evidence", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+				evidence, rest, err := feed(&frames.LateEvidenceReader{Max: int(vectorstest.Int(t, v, "max"))}, v.Bytes, step)
 				if err != nil {
 					return nil, nil, err
 				}
@@ -189,7 +165,7 @@ func TestVectorsVerdict(t *testing.T) {
 		}, again, err
 	}
 	t.Run("ParseVerdict", func(t *testing.T) {
-		runVectors(t, "verdict", func(v vectors.Vector) (map[string]string, []byte, error) {
+		vectorstest.Run(t, "verdict", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 			verdict, err := frames.ParseVerdict(v.Bytes)
 			if err != nil {
 				return nil, nil, err
@@ -198,7 +174,7 @@ func TestVectorsVerdict(t *testing.T) {
 		})
 	})
 	t.Run("SplitVerdict and ParseSignedVerdict", func(t *testing.T) {
-		runVectors(t, "verdict", func(v vectors.Vector) (map[string]string, []byte, error) {
+		vectorstest.Run(t, "verdict", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 			stream, signed, err := frames.SplitVerdict(v.Bytes)
 			if err != nil {
 				return nil, nil, err
@@ -214,7 +190,7 @@ func TestVectorsVerdict(t *testing.T) {
 		})
 	})
 	t.Run("Framer", func(t *testing.T) {
-		runVectors(t, "verdict", func(v vectors.Vector) (map[string]string, []byte, error) {
+		vectorstest.Run(t, "verdict", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 			f, err := throughFramer(t, frames.TypeVerdict, v.Bytes)
 			if err != nil {
 				return nil, nil, err
@@ -226,7 +202,7 @@ func TestVectorsVerdict(t *testing.T) {
 
 // spec: FRM-22 FRM-23 FRM-24 FRM-25 FRM-26 FRM-27 FRM-28 FRM-29 FRM-30
 func TestVectorsVerdictTBS(t *testing.T) {
-	runVectors(t, "verdict-tbs", func(v vectors.Vector) (map[string]string, []byte, error) {
+	vectorstest.Run(t, "verdict-tbs", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 		tbs, err := frames.ParseVerdictTBS(v.Bytes)
 		if err != nil {
 			return nil, nil, err
@@ -249,21 +225,22 @@ func TestVectorsVerdictTBS(t *testing.T) {
 
 // spec: FRM-3
 func TestVectorsHopBinding(t *testing.T) {
-	runVectors(t, "hop-binding", func(v vectors.Vector) (map[string]string, []byte, error) {
+	vectorstest.Run(t, "hop-binding", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 		found := fmt.Sprintf("%08x", frames.HopBinding([frames.HopBindingLen]byte(v.Bytes)))
 		return map[string]string{"binding": found}, v.Bytes, nil
 	})
 }
 
-func intInput(t *testing.T, v vectors.Vector, key string) int {
-	t.Helper()
-	value, ok := v.Inputs[key]
-	if !ok {
-		return 0
-	}
-	n, err := strconv.Atoi(value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+// spec: FRM-2 FRM-4 FRM-5
+func TestVectorsSettings(t *testing.T) {
+	vectorstest.Run(t, "settings", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		var peer frames.PeerSettings
+		for rest := v.Bytes; len(rest) > 0; rest = rest[6:] {
+			peer.Set(uint64(binary.BigEndian.Uint16(rest)), uint64(binary.BigEndian.Uint32(rest[2:])))
+		}
+		if err := peer.Check(binary.BigEndian.Uint32(vectorstest.Hex(t, v, "binding"))); err != nil {
+			return nil, nil, err
+		}
+		return map[string]string{"takes": strconv.FormatBool(peer.Evidence), "late": strconv.FormatBool(peer.Late)}, nil, nil
+	})
 }

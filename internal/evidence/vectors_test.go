@@ -15,36 +15,8 @@ import (
 	"vitrine/internal/pki"
 	"vitrine/internal/tlsmsg"
 	"vitrine/spec/vectors"
+	"vitrine/spec/vectors/vectorstest"
 )
-
-// runVectors calls entry with every vector of the kind, compares what it found with the inputs, and the bytes
-// that encoding gives with the vector's. again is nil where the entry point has no encoder.
-func runVectors(t *testing.T, kind string, entry func(t *testing.T, v vectors.Vector) (found map[string]string, again []byte, err error)) {
-	t.Helper()
-	list, err := vectors.Load(kind)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range list {
-		t.Run(v.Name, func(t *testing.T) {
-			found, again, err := entry(t, v)
-			if got := class(err); got != v.Expect {
-				t.Fatalf("%s: got %q (%v), want %q", v.Comment, got, err, v.Expect)
-			}
-			if err != nil {
-				return
-			}
-			for key, value := range found {
-				if want, ok := v.Inputs[key]; !ok || value != want {
-					t.Errorf("%s is %q, want %q", key, value, want)
-				}
-			}
-			if again != nil && !bytes.Equal(again, v.Bytes) {
-				t.Errorf("encodes to %x, want %x", again, v.Bytes)
-			}
-		})
-	}
-}
 
 // class is the expectation that an error of this package meets.
 func class(err error) string {
@@ -61,16 +33,6 @@ func class(err error) string {
 	return fmt.Sprintf("an error of no class: %v", err)
 }
 
-func hexInput(t testing.TB, v vectors.Vector, key string) []byte {
-	t.Helper()
-	value, ok := v.Inputs[key]
-	b, err := hex.DecodeString(value)
-	if err != nil || !ok {
-		t.Fatalf("input %q is %q: %v", key, value, err)
-	}
-	return b
-}
-
 func hexList(list [][]byte) string {
 	out := make([]string, len(list))
 	for i, b := range list {
@@ -81,7 +43,7 @@ func hexList(list [][]byte) string {
 
 // spec: EVD-1 EVD-2
 func TestVectorsEvidence(t *testing.T) {
-	runVectors(t, "evidence", func(_ *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+	vectorstest.Run(t, "evidence", class, func(_ *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 		e, err := Parse(v.Bytes)
 		if err != nil {
 			return nil, nil, err
@@ -106,7 +68,7 @@ func TestVectorsEvidence(t *testing.T) {
 
 // spec: EVD-3 EVD-4
 func TestVectorsAuthenticatorRequest(t *testing.T) {
-	runVectors(t, "authenticator-request", func(_ *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+	vectorstest.Run(t, "authenticator-request", class, func(_ *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 		r, err := ParseRequest(v.Bytes)
 		if err != nil {
 			return nil, nil, err
@@ -152,27 +114,27 @@ func TestVectorsRequestFor(t *testing.T) {
 
 // spec: EVD-2 EVD-9
 func TestVectorsHop2Authenticator(t *testing.T) {
-	runVectors(t, "hop2-authenticator", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+	vectorstest.Run(t, "hop2-authenticator", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 		if _, err := Parse(v.Bytes); err == nil {
 			t.Error("taken for evidence")
 		}
-		req, err := ParseRequest(hexInput(t, v, "request"))
+		req, err := ParseRequest(vectorstest.Hex(t, v, "request"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		id := hexInput(t, v, "hop suite")
+		id := vectorstest.Hex(t, v, "hop suite")
 		s, ok := suiteOf(uint16(id[0])<<8 | uint16(id[1]))
 		if !ok {
 			t.Fatalf("hop suite %x", id)
 		}
-		k := &hopKeys{suite: s, context: hexInput(t, v, "handshake context"), finished: hexInput(t, v, "finished key")}
+		k := &hopKeys{suite: s, context: vectorstest.Hex(t, v, "handshake context"), finished: vectorstest.Hex(t, v, "finished key")}
 		_, raw, err := k.open(v.Bytes, req)
 		return map[string]string{"authenticator": hex.EncodeToString(raw)}, nil, err
 	})
 }
 
 func TestVectorsTranscriptRandom(t *testing.T) {
-	runVectors(t, "transcript-random", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+	vectorstest.Run(t, "transcript-random", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 		var proxies [][32]byte
 		for word := range strings.FieldsSeq(v.Inputs["proxies"]) {
 			p, err := hex.DecodeString(word)
@@ -181,7 +143,7 @@ func TestVectorsTranscriptRandom(t *testing.T) {
 			}
 			proxies = append(proxies, [32]byte(p))
 		}
-		random := transcriptRandom([32]byte(hexInput(t, v, "nonce")), [32]byte(hexInput(t, v, "salt")), proxies, v.Inputs["authority"])
+		random := transcriptRandom([32]byte(vectorstest.Hex(t, v, "nonce")), [32]byte(vectorstest.Hex(t, v, "salt")), proxies, v.Inputs["authority"])
 		return nil, random[:], nil
 	})
 }
@@ -189,22 +151,19 @@ func TestVectorsTranscriptRandom(t *testing.T) {
 // verifierOf is what the client of a vector of verified-evidence knows.
 func verifierOf(t testing.TB, v vectors.Vector) *Verifier {
 	t.Helper()
-	raw := hexInput(t, v, "request")
+	raw := vectorstest.Hex(t, v, "request")
 	req, err := ParseRequest(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := x509.ParseCertificate(hexInput(t, v, "root"))
+	root, err := x509.ParseCertificate(vectorstest.Hex(t, v, "root"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ms, err := strconv.ParseInt(v.Inputs["now ms"], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	now := time.UnixMilli(vectorstest.Int(t, v, "now ms"))
 	return &Verifier{
 		Request: raw, Authority: req.Offer.Authority, Proxies: req.Offer.Proxies, Roots: pki.NewPool(root).CertPool,
-		Time: func() time.Time { return time.UnixMilli(ms) },
+		Time: func() time.Time { return now },
 	}
 }
 
@@ -239,12 +198,12 @@ func TestVectorsVerifiedEvidence(t *testing.T) {
 		return found, again, nil
 	}
 	t.Run("Verify", func(t *testing.T) {
-		runVectors(t, "verified-evidence", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		vectorstest.Run(t, "verified-evidence", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 			return verify(t, v, func(e *Evidence, ver *Verifier) (*Result, error) { return ver.Verify(e) })
 		})
 	})
 	t.Run("Recheck", func(t *testing.T) {
-		runVectors(t, "verified-evidence", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		vectorstest.Run(t, "verified-evidence", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 			return verify(t, v, func(e *Evidence, ver *Verifier) (*Result, error) {
 				if v.Expect == vectors.Stale {
 					return ver.Verify(e) // what was kept has no age
@@ -262,7 +221,7 @@ func TestVectorsVerifiedEvidence(t *testing.T) {
 // What can be explained without the request is what Verify would say with it; and nobody who lacks it finds fault
 // with good evidence.
 func TestVectorsExplain(t *testing.T) {
-	runVectors(t, "verified-evidence", func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+	vectorstest.Run(t, "verified-evidence", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
 		e, err := Parse(v.Bytes)
 		if err != nil {
 			t.Fatal(err)

@@ -139,3 +139,62 @@ func inspectionOptions() []vectors.Vector {
 		bad("not-ascii", "bytes that are not ASCII", "intact\xc3\xa9"),
 	}
 }
+
+func proxyStatus() []vectors.Vector {
+	// Each member is six words: proxy, error, next-hop, next-protocol, received-status, details; a list is
+	// their hex forms, separated by spaces, "-" for what is absent.
+	of := func(name, comment, members, bytes string) vectors.Vector {
+		return vector(name, vectors.Success, comment, inputs{"members": members}, text(bytes))
+	}
+	member := func(words ...string) string {
+		out := make([]string, len(words))
+		for i, w := range words {
+			if out[i] = hexed(text(w)); w == "" {
+				out[i] = "-"
+			}
+		}
+		return strings.Join(out, " ")
+	}
+	bad := func(name, comment, bytes string) vectors.Vector {
+		return vector(name, vectors.Malformed, comment, nil, text(bytes))
+	}
+	return []vectors.Vector{
+		of("token", "a proxy that is a token, and an error", member("glass.example", "dns_error", "", "", "", ""), "glass.example; error=dns_error"),
+		of("string", "a proxy that is no token", member("1 glass", "", "", "", "", ""), `"1 glass"`),
+		of("everything", "every parameter of RFC 9209", member("glass.example", "http_protocol_error", "origin.example:443", "h2", "503", "it said so"),
+			`glass.example; error=http_protocol_error; next-hop=origin.example:443; next-protocol=h2; received-status=503; details="it said so"`),
+		of("protocol-token", "a protocol id with a slash is a token", member("glass.example", "", "", "itls-h2/1", "", ""), "glass.example; next-protocol=itls-h2/1"),
+		of("protocol-bytes", "one that cannot be a token is a byte sequence", member("glass.example", "", "", "\x0a\x0a", "", ""), "glass.example; next-protocol=:Cgo=:"),
+		of("quotes", "quotes in details", member("glass.example", "", "", "", "", `a "b" \c`), `glass.example; details="a \"b\" \\c"`),
+		bad("inner-list", "an inner list", "(a b)"),
+		bad("number", "a proxy that is a number", "5"),
+		bad("error-string", "an error that is a string", `a; error="dns_error"`),
+		bad("status-string", "a status that is a string", `a; received-status="503"`),
+		bad("status-99", "a status of two digits", "a; received-status=99"),
+		bad("details-token", "details that are a token", "a; details=b"),
+		bad("comma", "a comma at the end", "a,"),
+		vector("seventeen", vectors.TooLarge, "seventeen members", nil, text(strings.Repeat("a, ", 16)+"a")),
+		vector("long", vectors.TooLarge, "more than 8192 bytes", nil, text(`a; details="`+strings.Repeat("x", 8192)+`"`)),
+	}
+}
+
+// via has one line of the field for each line of the vector.
+func via() []vectors.Vector {
+	of := func(name, comment, found, bytes string) vectors.Vector {
+		return vector(name, vectors.Success, comment, inputs{"pseudonym": "glass.example", "found": found}, text(bytes))
+	}
+	return []vectors.Vector{
+		of("alone", "this proxy", "true", "2 glass.example"),
+		of("case", "whatever the case", "true", "2 Glass.Example"),
+		of("among", "among others", "true", "1.1 a, 2 glass.example, 1.1 b"),
+		of("second-line", "in the second line", "true", "1.1 a\n2 glass.example"),
+		of("commented", "with a comment behind", "true", "2 glass.example (a proxy, too)"),
+		of("protocol", "with the protocol's name", "true", "HTTP/2 glass.example"),
+		of("open-comment", "a comment that never ends hides nothing", "true", "1.1 a (, 2 glass.example"),
+		of("other", "another proxy", "false", "2 glass.example.org"),
+		of("in-comment", "in a comment only", "false", "1.1 a (2 glass.example)"),
+		of("nested-comment", "in a comment inside of one", "false", "1.1 a (b (, 2 glass.example ,) c)"),
+		of("as-protocol", "where the protocol is", "false", "glass.example a"),
+		of("nothing", "no field", "false", ""),
+	}
+}
