@@ -233,6 +233,42 @@ func TestEveryModeStrikesWhereTheOriginIsAnAddress(t *testing.T) {
 	}
 }
 
+// Many tunnels at once are each lied in, once.
+func TestEveryModeStrikesInEveryTunnel(t *testing.T) {
+	const tunnels = 8
+	for _, mode := range hostile.Modes() {
+		synctest.Test(t, func(t *testing.T) {
+			want := outcomes()[mode]
+			if want == "" {
+				want = "integrity"
+			}
+			s := newStand(t, mode, testnet.Config{})
+			var fetches sync.WaitGroup
+			for range tunnels {
+				fetches.Go(func() {
+					if _, _, err := s.get("/"); class(err) != want {
+						t.Errorf("%s: %s: %v", mode, class(err), err)
+					}
+				})
+			}
+			fetches.Wait()
+			type tunnel struct {
+				hop    int
+				stream uint64
+			}
+			seen := make(map[tunnel]bool)
+			strikes := s.taken()
+			for _, k := range strikes {
+				seen[tunnel{k.Hop, k.Stream}] = true
+			}
+			// On hop 2 a connection may be of one tunnel alone, and streams of two be called the same.
+			if len(strikes) != tunnels || len(seen) != tunnels && strikes[0].Hop == 1 {
+				t.Errorf("%s: %d strikes in %d tunnels", mode, len(strikes), len(seen))
+			}
+		})
+	}
+}
+
 // What a liar cannot do it says, and tells the truth instead: a second way to the origin is not to be had here.
 func TestALiarThatCannotStrikeSaysSo(t *testing.T) {
 	for _, mode := range []hostile.Mode{hostile.ModeSplice, hostile.ModeStaleEvidence, hostile.ModeOtherProxy, hostile.ModeOtherHop} {
