@@ -33,7 +33,7 @@ func (p *Proxy) Dial(ctx context.Context, t *Target) (*Upstream, error) {
 	}
 	st := r.current.Load()
 	f := t.front
-	if f == nil {
+	if f == nil || f.of != r { // another proxy's certificate is not ours to show
 		f = st.front
 	}
 	key := poolKey{authority: t.Authority, client: t.Client, proxy: f.hash, epoch: st.epoch}

@@ -589,6 +589,26 @@ func TestReloadWhileAHandshakeIsUnderWay(t *testing.T) {
 	}
 }
 
+// A DialFunc may hand a target to another proxy's Dial. That one shows its own certificate.
+func TestATargetOfAnotherProxysSession(t *testing.T) {
+	st := newStage(t)
+	origin := st.cooperating()
+	other := st.next(func(p *Proxy) { p.Certificate = st.renew() })
+	defer other.Close()
+	client, server := st.pair()
+	served := make(chan error, 1)
+	go func() { served <- st.proxy.ServeSession(t.Context(), server, other.Dial) }()
+	// The origin does not prove anything to a proxy that the request does not name.
+	origin.silent.Store(true)
+	st.connect(client, authority).says(200, "")
+	if leaf := origin.next(t).peer.PeerCertificate(); !leaf.Equal(other.Certificate.Leaf) {
+		t.Errorf("hop 2 shows serial %v", leaf.SerialNumber)
+	}
+	client.Close(hop.NoError, "")
+	<-client.Done()
+	<-served
+}
+
 func TestShutdownAfterAReload(t *testing.T) {
 	st := newStage(t)
 	origin := st.cooperating()

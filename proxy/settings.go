@@ -20,6 +20,7 @@ import (
 // keeps its front, and so do its tunnels: their verdicts and their hop 2 are those of the certificate that
 // the client saw.
 type front struct {
+	of          *running
 	certificate tls.Certificate
 	leaf        *x509.Certificate
 	hash        [32]byte
@@ -84,6 +85,7 @@ func (r *running) front(p *Proxy) (*front, error) {
 		}
 	}
 	f := &front{
+		of:          r,
 		certificate: p.Certificate,
 		leaf:        leaf,
 		hash:        sha256.Sum256(leaf.Raw),

@@ -28,7 +28,7 @@ type Target struct {
 	// Fresh asks for a connection made for Request, whose Transcript answers it.
 	Fresh bool
 
-	front *front // of the session that asks; nil: the present one
+	front *front // of the session that asks; nil, or another proxy's: the present one
 }
 
 // An Upstream is what was reached. Whoever gets one calls Close, when nothing of the tunnel is left.
