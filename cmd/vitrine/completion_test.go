@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vitrine/client"
+	"vitrine/internal/hostile"
 )
 
 // completionFiles are the generated copies, under the names that the shells look for.
@@ -69,8 +70,9 @@ func TestEveryValueIsKnownToTheCompletion(t *testing.T) {
 // TestWhatIsOfferedIsTaken holds the closed sets to the parsers of the flags.
 func TestWhatIsOfferedIsTaken(t *testing.T) {
 	parsers := map[string]func(string) error{
-		"fetch --level": func(s string) error { _, err := client.ParseLevel(s); return err },
-		"proxy --modes": func(s string) error { _, err := parseModes(s); return err },
+		"fetch --level":   func(s string) error { _, err := client.ParseLevel(s); return err },
+		"proxy --modes":   func(s string) error { _, err := parseModes(s); return err },
+		"proxy --hostile": func(s string) error { _, err := hostile.ParseMode(s); return err },
 	}
 	for key, parse := range parsers {
 		words := closedSets()[key]
@@ -124,7 +126,7 @@ var completionCases = []struct {
 	want []string
 }{
 	{"vitrine fe", []string{"fetch"}},
-	{"vitrine p", []string{"pki", "proxy"}},
+	{"vitrine p", []string{"pki", "policy", "proxy"}},
 	{"vitrine pki ", []string{"init", "origin", "proxy"}},
 	{"vitrine pki or", []string{"origin"}},
 	{"vitrine version --j", []string{"--json"}},
@@ -132,6 +134,11 @@ var completionCases = []struct {
 	{"vitrine fetch --proxy-r", []string{"--proxy-roots"}},
 	{"vitrine proxy --dr", []string{"--drain"}},
 	{"vitrine proxy --allow", nil},
+	{"vitrine policy check a.", []string{"a.pem"}},
+	{"vitrine evidence show --json a", []string{"a b.pem", "a.pem", "alone"}},
+	{"vitrine consent ", []string{"grant", "list", "revoke"}},
+	{"vitrine fetch --consent s", []string{"stored"}},
+	{"vitrine proxy --hostile fa", []string{"fake-evidence", "false-verdict"}},
 	{"vitrine completion ", []string{"bash", "fish", "zsh"}},
 	{"vitrine fetch --level ", []string{"blind", "direct", "intact"}},
 	{"vitrine fetch --level b", []string{"blind"}},
