@@ -11,10 +11,12 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"vitrine/frames"
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
+	"vitrine/internal/pki"
 	"vitrine/internal/tlsmsg"
 )
 
@@ -548,5 +550,65 @@ func TestAKillIsReportedWhileTheRequestsBodyStalls(t *testing.T) {
 				t.Error("the request's body is still read")
 			}
 		})
+	}
+}
+
+// A user who thinks takes no stream of the proxy's, for which an idle tunnel would have to go.
+func TestAQuestionCostsNoTunnel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		tr := w.transport(func(tr *Transport) {
+			tr.Consent = ConsentFunc(func(_ context.Context, req *ConsentRequest) (*Agreement, error) {
+				if req.Authority == "second.example:443" {
+					time.Sleep(10 * roomPatience)
+				}
+				return new(Agreement), nil
+			})
+		})
+		get(t, tr, "https://origin.example/")
+		get(t, tr, "https://second.example/")
+		synctest.Wait()
+		if tr.open() != 2 {
+			t.Errorf("%d tunnels, want 2", tr.open())
+		}
+	})
+}
+
+// Hop 1 may end while the user thinks, and the proxy's certificate may be another one afterwards.
+func TestHop1MayEndDuringTheQuestion(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		w := newWorld(t)
+		other, err := pki.NewAuthority("other proxies", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tr *Transport
+		c := &asker{}
+		c.say = func(*ConsentRequest) (*Agreement, error) {
+			if len(c.asked) == 1 {
+				s := tr.pool.dialer.hop1.current
+				s.Close(hop.NoError, "")
+				<-s.Done()
+				if !same {
+					cert, err := other.Proxy(proxyName)
+					if err != nil {
+						t.Error(err)
+					}
+					w.proxy = cert
+				}
+			}
+			return new(Agreement), nil
+		}
+		tr = w.transport(func(tr *Transport) {
+			tr.Consent, tr.ProxyRoots = c, pki.NewPool(w.proxies.Root, other.Root).CertPool
+		})
+		get(t, tr, "https://origin.example/")
+		asked := c.requests()
+		if want := map[bool]int{true: 1, false: 2}[same]; len(asked) != want || w.dialled() != 2 {
+			t.Errorf("asked %d times, want %d; %d hops", len(asked), want, w.dialled())
+		}
+		if !same && asked[0].ProxyRootSPKI == asked[1].ProxyRootSPKI {
+			t.Error("asked about the same root")
+		}
 	}
 }

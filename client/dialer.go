@@ -150,6 +150,7 @@ type attempt struct {
 	fields    []string  // the credentials that are to be sent
 	agreed    *[32]byte // the root that the user agreed to
 	agreement *Agreement
+	room      func() (enough func()) // begins to make room for a CONNECT; may be nil
 }
 
 func (d *Dialer) newAttempt(authority string, rep *Report) (*attempt, error) {
@@ -223,6 +224,9 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 	}
 	consented, stop := a.agreement.within(ctx)
 	defer stop()
+	if a.room != nil { // not earlier: a user who thinks about the question takes up none
+		defer a.room()()
+	}
 	t, direct, err := d.readOrCarried(consented, s, a)
 	if end := a.agreement.ended(); end != nil && ctx.Err() == nil {
 		if t != nil {

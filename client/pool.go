@@ -104,9 +104,8 @@ func (p *pool) take(ctx context.Context, a *attempt) (c *conn, fresh bool, err e
 
 // dial opens a tunnel on a slot that the caller took.
 func (p *pool) dial(ctx context.Context, a *attempt) (*conn, error) {
-	enough := p.makeRoom()
+	a.room = p.makeRoom
 	t, err := p.dialer.open(ctx, a)
-	enough()
 	if err != nil {
 		p.release()
 		return nil, err

@@ -110,9 +110,11 @@ func (t *Tunnel) opened(d *Dialer, a *attempt) *Tunnel {
 		a.rep.Proxies, a.rep.Proxy = nil, nil
 	}
 	t.report = a.rep
-	d.hop1.count(1)
-	t.hop1 = &d.hop1
-	t.uncount = sync.OnceFunc(func() { d.hop1.count(-1) })
+	t.hop1, t.uncount = &d.hop1, func() {}
+	if t.stream != nil {
+		d.hop1.count(1)
+		t.uncount = sync.OnceFunc(func() { d.hop1.count(-1) })
+	}
 	return t
 }
 

@@ -202,10 +202,13 @@ func (p *Prompt) ask(ctx context.Context, req *client.ConsentRequest, again bool
 		}
 		line, err := p.readLine(ctx)
 		if err != nil {
-			if ctx.Err() != nil {
+			switch {
+			case ctx.Err() != nil:
 				return nil, context.Cause(ctx)
+			case err == io.EOF:
+				return nil, nil
 			}
-			return nil, nil
+			return nil, err
 		}
 		word := strings.ToLower(strings.TrimSpace(line))
 		for i := range list {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 	"unicode"
@@ -391,7 +392,13 @@ func TestAPromptHasAClock(t *testing.T) {
 	if list := grants(t, s); len(list) != 1 || !list[0].Granted.Equal(at) || !list[0].Until.Equal(at.Add(PromptTime)) {
 		t.Errorf("%+v", list)
 	}
-	if _, err := (&Prompt{In: p.In, Out: brokenPipe{}}).Ask(t.Context(), request("shop.example:443")); !errors.Is(err, io.ErrClosedPipe) {
+}
+
+func TestATerminalThatBreaksIsNoRefusal(t *testing.T) {
+	if _, err := (&Prompt{In: iotest.ErrReader(io.ErrNoProgress), Out: io.Discard}).Ask(t.Context(), request("shop.example:443")); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("nobody to ask: %v", err)
+	}
+	if _, err := (&Prompt{In: strings.NewReader("once\n"), Out: brokenPipe{}}).Ask(t.Context(), request("shop.example:443")); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("nowhere to ask: %v", err)
 	}
 }
