@@ -45,6 +45,7 @@ func knowing(t *testing.T, v vectors.Vector) []string {
 
 // Evidence of every kind is judged as the client judges it, except that what was saved does not get stale, and is
 // explained all the same.
+// spec: EVD-32
 func TestEvidenceShowJudgesEveryVector(t *testing.T) {
 	list, err := vectors.Load("verified-evidence")
 	if err != nil {

@@ -286,6 +286,7 @@ func TestStrippedEvidenceIsNotConfirmed(t *testing.T) {
 
 // An origin that has the suites and the carrier and has not heard of `inspection`: it signs what it is asked
 // to, and says nothing about who reads.
+// spec: EVD-31
 func TestAnAuthenticatorWithoutAnAnswerIsNotConfirmed(t *testing.T) {
 	for _, x := range []struct{ evidence, inner, confirmed bool }{{false, false, false}, {false, true, false}, {true, false, false}, {true, true, true}} {
 		t.Run(fmt.Sprintf("in the evidence=%v, in the session=%v", x.evidence, x.inner), func(t *testing.T) {

@@ -3,8 +3,11 @@ package vectors_test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"vitrine/spec/vectors"
@@ -40,6 +43,37 @@ func TestEveryKindAcceptsAndRejects(t *testing.T) {
 	}
 	if _, err := vectors.Load("no-such-kind"); err == nil {
 		t.Error("loaded a kind that does not exist")
+	}
+}
+
+// TestEveryKindIsDescribed holds the README and appendix B of the specification to the folders.
+func TestEveryKindIsDescribed(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../vitrine.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, appendix, _ := strings.Cut(string(text), "\n## Appendix B. Test vectors\n")
+	kinds, err := vectors.Kinds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)`( \\*)? \\| [0-9]")
+	var described []string
+	for _, m := range row.FindAllStringSubmatch(string(readme), -1) {
+		described = append(described, m[1])
+	}
+	slices.Sort(described)
+	if !slices.Equal(described, kinds) {
+		t.Errorf("README.md describes %q, there are %q", described, kinds)
+	}
+	for _, kind := range kinds {
+		if !strings.Contains(appendix, "`"+kind+"`") {
+			t.Errorf("appendix B does not name %s", kind)
+		}
 	}
 }
 
