@@ -1,7 +1,7 @@
 // Package proxy is the inspecting proxy: it reads every tunnel, can kill any, and can change none.
 //
-// Fill in a [Proxy] and call [Proxy.Serve] with a listener; [Proxy.Shutdown] drains it. An
-// [Inspector] judges exchanges. [Proxy.ServeSession] serves one hop-1 session that the caller made,
+// Fill in a [Proxy] and call [Proxy.Serve] with a listener; [Proxy.Shutdown] drains it, and [Proxy.Reload]
+// gives it other settings while it runs. An [Inspector] judges exchanges. [Proxy.ServeSession] serves one hop-1 session that the caller made,
 // with hop 2 dialled by a function of the caller's.
 //
 // The proxy joins a stream of hop 1 with a stream of hop 2. It holds no key of the inner session that

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -400,6 +401,7 @@ func TestATunnelOnWhichNothingMovesEnds(t *testing.T) {
 	})
 }
 
+// spec: PRX-35
 func TestASilentOriginIsGivenUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		serve  func(st *stage) func(net.Conn)
@@ -431,6 +433,29 @@ func TestASilentOriginIsGivenUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// silent is a resolver that never answers.
+type silent struct{}
+
+func (silent) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// spec: PRX-35
+func TestASilentResolverIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage(t, func(p *Proxy) { p.Targets.Resolver = silent{} })
+		s := st.client(nil)
+		start := time.Now()
+		st.connect(s, authority).says(504, "dns_timeout")
+		if d := time.Since(start); d != 10*time.Second {
+			t.Errorf("after %v", d)
+		}
+		s.Close(hop.NoError, "")
+		st.close()
+	})
 }
 
 // spec: PRX-22
