@@ -1,7 +1,7 @@
 # Every target wraps a command that works without make; see README.md.
 TOOL = go tool -modfile=internal/tools/go.mod
 
-.PHONY: all demo build test race lint fmt fuzz bench bench-all spec-coverage vectors h2spec ci
+.PHONY: all demo build test race lint fmt fuzz bench bench-all spec-coverage vectors words h2spec ci
 
 all: lint test
 
@@ -56,6 +56,10 @@ h2spec: .bin/h2spec
 
 vectors:
 	go generate ./spec/vectors
+
+# The man page and the completion scripts, made anew from the commands.
+words:
+	go test ./cmd/vitrine -run 'TestTheManPage|TestTheCompletionScripts' -update
 
 ci:
 	bash .ci/run

@@ -180,3 +180,30 @@ func TestTheExitStatusesAreToldAsTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// TestTheCommandsInREADMEAreThere holds what README tells people to type to the commands and their flags.
+func TestTheCommandsInREADMEAreThere(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(readme), "\\\n", " ")
+	lines := regexp.MustCompile(`(?m)^(?:\$ |    go run \./cmd/vitrine).*$`).FindAllString(text, -1)
+	found := 0
+	for _, line := range lines {
+		line = strings.ReplaceAll(line, "go run ./cmd/vitrine", "./vitrine")
+		for part := range strings.SplitSeq(line, "&&") {
+			words := strings.Fields(strings.NewReplacer("$ ", "", "'", "", "&", "").Replace(part))
+			if len(words) == 0 || words[0] != "./vitrine" {
+				continue
+			}
+			found++
+			if _, err := arrange(newApp(stdio{strings.NewReader(""), io.Discard, io.Discard}), words); err != nil {
+				t.Errorf("%q: %v", part, err)
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("README has only %d commands: are its blocks read as they are?", found)
+	}
+}
