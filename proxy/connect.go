@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
 	"vitrine/internal/hop/raw"
+	"vitrine/proxy/inspect"
 )
 
 // intact answers an Extended CONNECT for a tunnel that the proxy reads. A nil error means that the
@@ -22,7 +24,10 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 	if err != nil {
 		return err
 	}
-	modes := s.run.current.Load().policy.modes(t.Authority)
+	modes, err := s.modes(t.Authority)
+	if err != nil {
+		return err
+	}
 	if len(modes) == 0 {
 		return errForbidden()
 	}
@@ -48,6 +53,16 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 		return s.inspectionRequired(o.up, modes)
 	}
 	return s.join(in, t, o)
+}
+
+// modes are those that authority may get now. A policy that panics has allowed none, and costs one CONNECT.
+func (s *session) modes(authority string) (modes []fields.Mode, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			modes, err = nil, &inspect.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return s.run.current.Load().policy.modes(authority), nil
 }
 
 // target reads the CONNECT of an intact tunnel, strictly: what is not exactly right is refused.
@@ -271,7 +286,10 @@ func (s *session) blind(ctx context.Context, in hop.Incoming) error {
 
 // mayBeBlind refuses a blind tunnel to authority where policy does not let it.
 func (s *session) mayBeBlind(authority string) error {
-	modes := s.run.current.Load().policy.modes(authority)
+	modes, err := s.modes(authority)
+	if err != nil {
+		return err
+	}
 	if len(modes) == 0 {
 		return errForbidden()
 	}

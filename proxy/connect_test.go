@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -289,6 +290,41 @@ func TestEachHostHasItsModes(t *testing.T) {
 		if c.intact == 403 && st.dials() != before {
 			t.Errorf("%s was dialled", c.host)
 		}
+	}
+}
+
+// A policy with a bug allows nothing, and ends neither the process nor the session.
+func TestAPanicOfHostModes(t *testing.T) {
+	var bug atomic.Bool
+	st := newStage(t, func(p *Proxy) {
+		p.Policy.Modes = []Mode{Intact, Blind}
+		p.Policy.HostModes = func(authority string) []Mode {
+			if bug.Load() {
+				panic("a bug in the policy")
+			}
+			return nil
+		}
+	})
+	s := st.client(nil)
+	b := st.open(s, st.cooperating())
+	dialled := st.dials()
+	bug.Store(true)
+	st.connect(s, authority).says(500, "proxy_internal_error")
+	resp, _, err := s.Open(t.Context(), &hop.Request{Authority: authority, Header: http.Header{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	says(t, resp, 500, "proxy_internal_error")
+	if st.dials() != dialled {
+		t.Error("dialled")
+	}
+	sendUntilReset(b.client, get("/next"))
+	if tbs := b.killedBy(&st.proxy.Certificate); tbs.Rule != "inspector-panic" {
+		t.Errorf("verdict %+v", tbs)
+	}
+	st.close()
+	if !strings.Contains(st.log.String(), "a bug in the policy") {
+		t.Errorf("the log lacks the panic:\n%s", st.log)
 	}
 }
 

@@ -99,7 +99,8 @@ type Policy struct {
 	Modes []Mode
 	// HostModes returns those of one target, a canonical "host:port", in the place of Modes; nil for Modes,
 	// and empty and not nil to refuse the target. It is asked at each CONNECT, and at each request in an
-	// intact tunnel, on many goroutines at once: it must not block. Default: Modes for all.
+	// intact tunnel, on many goroutines at once: it must not block. A panic refuses the CONNECT, and kills the tunnel.
+	// Default: Modes for all.
 	HostModes func(authority string) []Mode
 	// HeldBytes bounds what one direction of a tunnel may hold back for its inspectors; past it the
 	// tunnel is killed. Default: 1 MiB.

@@ -12,8 +12,8 @@ import (
 //
 // Nothing that is open ends. What begins later begins under the new settings:
 //
-//   - A CONNECT gets the new modes and targets, and no connection to an origin that was made under other
-//     Roots, Targets or ConnectTo.
+//   - A CONNECT gets the new modes, bounds and targets, and no connection to an origin that was made under
+//     other Roots, Targets or ConnectTo.
 //   - An exchange, in an open tunnel too, is judged by the new Inspectors from its request head on; one
 //     that is under way keeps its own. Where a host may no longer be intact, the next request kills the
 //     tunnel, with rule "policy-mode". Blind tunnels have no exchanges, and go on.
