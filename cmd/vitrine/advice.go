@@ -38,9 +38,8 @@ func advice(err error) string {
 	return ""
 }
 
-// trustAdvice is advice for those whom nobody vouches for. Errors about consent say themselves how to give it.
+// trustAdvice is advice for those whom nobody vouches for. The errors about the others say it themselves.
 var trustAdvice = map[client.Party]string{
 	client.PartyProxy:  "; if this is your proxy, --proxy-roots has to name the roots that vouch for it",
 	client.PartyOrigin: "; if this is your origin, --roots has to name the roots that vouch for it, here and at the proxy",
-	client.PartyClient: "; --client-cert and --client-key name the certificate that the proxy asks for",
 }

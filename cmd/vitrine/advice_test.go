@@ -19,7 +19,7 @@ func TestAdviceNamesWhatTheUserCanDo(t *testing.T) {
 		{&client.IntegrityError{}, "--report"},
 		{&client.TrustError{Party: client.PartyProxy}, "--proxy-roots"},
 		{&client.TrustError{Party: client.PartyOrigin}, "--roots"},
-		{&client.TrustError{Party: client.PartyClient}, "--client-cert"},
+		{&client.TrustError{Party: client.PartyClient}, ""},
 		{&client.TrustError{Party: client.PartyConsent}, ""},
 		{&client.TrustError{Party: client.PartyCredentials}, ""},
 		{&client.LevelError{Option: "blind"}, ""},

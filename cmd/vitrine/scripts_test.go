@@ -16,11 +16,23 @@ import (
 	"testing"
 )
 
-// ran is what scripts did: which exit statuses they demanded of a command, and behind which of those they looked at
-// standard error.
+// ran is what scripts did: which exit statuses they demanded of a command, with which words, and behind which of those
+// statuses they looked at standard error.
 type ran struct {
 	statuses  map[string]map[int]bool
+	words     map[string][]string
 	explained map[int]bool
+}
+
+func newRan() *ran {
+	return &ran{statuses: map[string]map[int]bool{}, words: map[string][]string{}, explained: map[int]bool{}}
+}
+
+// uses says whether a script gave a command the flag: on its own, with "=", or with its value attached.
+func (r *ran) uses(command, flag string) bool {
+	return slices.ContainsFunc(r.words[command], func(word string) bool {
+		return word == flag || strings.HasPrefix(word, flag+"=") || len(flag) == 2 && strings.HasPrefix(word, flag)
+	})
 }
 
 // read adds a script. commands are the names of all, "pki" and "pki init" alike.
@@ -65,6 +77,7 @@ func (r *ran) read(script string, commands []string) {
 			r.statuses[name] = map[int]bool{}
 		}
 		r.statuses[name][status] = true
+		r.words[name] = append(r.words[name], words[1:]...)
 	}
 }
 
@@ -86,10 +99,11 @@ func (r *ran) missing(leaves []string, statuses []int) (list []string) {
 	return list
 }
 
-// TestEveryCommandAndExitStatusHasAScript fails when a command or an exit status is new and no script in testdata shows it.
+// TestEveryCommandAndExitStatusHasAScript fails when a command, a flag or an exit status is new and no script in testdata shows it.
 func TestEveryCommandAndExitStatusHasAScript(t *testing.T) {
 	var all, leaves []string
-	for _, c := range completions(newApp(stdio{strings.NewReader(""), io.Discard, io.Discard})) {
+	commands := testCompletions()
+	for _, c := range commands {
 		_, name, _ := strings.Cut(c.path, " ")
 		all = append(all, name)
 		if len(c.commands) == 0 {
@@ -100,7 +114,7 @@ func TestEveryCommandAndExitStatusHasAScript(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts", err)
 	}
-	r := &ran{statuses: map[string]map[int]bool{}, explained: map[int]bool{}}
+	r := newRan()
 	for _, file := range files {
 		script, err := os.ReadFile(file)
 		if err != nil {
@@ -111,11 +125,19 @@ func TestEveryCommandAndExitStatusHasAScript(t *testing.T) {
 	for _, line := range r.missing(leaves, exitStatuses(t)) {
 		t.Error(line)
 	}
+	for _, c := range commands {
+		_, name, _ := strings.Cut(c.path, " ")
+		for _, f := range c.flags {
+			if f.names[0] != "--help" && !slices.ContainsFunc(f.names, func(flag string) bool { return r.uses(name, flag) }) {
+				t.Errorf("no script uses %s %s", c.path, f.names[0])
+			}
+		}
+	}
 }
 
 func TestAMissingScriptIsNoticed(t *testing.T) {
-	r := &ran{statuses: map[string]map[int]bool{}, explained: map[int]bool{}}
-	r.read("exec vitrine pki init d\nexits 2 vitrine pki\nstderr 'needs'\nexits 20 vitrine fetch x\nserve P vitrine proxy\n"+
+	r := newRan()
+	r.read("exec vitrine pki init d\nexits 2 vitrine pki\nstderr 'needs'\nexits 20 vitrine fetch x --json -o f -XPUT --level=blind\nserve P vitrine proxy\n"+
 		"stderr 'not that of 20'\nexits 21 vitrine fetch y\n! stderr z\n-- file --\nexits 2 vitrine pki init\n",
 		[]string{"pki", "pki init", "fetch", "proxy"})
 	want := []string{
@@ -125,6 +147,14 @@ func TestAMissingScriptIsNoticed(t *testing.T) {
 		`no script runs "vitrine proxy" to exit status 2`,
 		"no script looks at the words of exit status 20",
 		"no script looks at the words of exit status 21",
+	}
+	for _, c := range []struct {
+		flag string
+		used bool
+	}{{"--json", true}, {"-o", true}, {"-X", true}, {"--level", true}, {"--lev", false}, {"--jso", false}, {"-q", false}} {
+		if got := r.uses("fetch", c.flag); got != c.used {
+			t.Errorf("%s: used is %t", c.flag, got)
+		}
 	}
 	if got := r.missing([]string{"pki init", "fetch", "proxy"}, []int{0, 2, 20, 21}); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
