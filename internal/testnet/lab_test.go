@@ -48,8 +48,8 @@ type lab struct {
 	shape            shape
 	question, answer string
 	mu               sync.Mutex
-	attack           [2]hostile.Mangler // on the next tunnel, by direction
-	asked            []string // the question of each exchange
+	attack           [2]hostile.Mangler   // on the next tunnel, by direction
+	asked            []string             // the question of each exchange
 	served           map[string][]service // by the exchange's number
 }
 
