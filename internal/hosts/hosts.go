@@ -16,10 +16,10 @@ const maxPattern = 300
 
 // A Pattern names hosts:
 //
-//	*                 every host
-//	shop.example      this host
-//	*.example         every host below example, at any depth, and not example itself
-//	192.0.2.1, [2001:db8::1]   this address
+//   - every host
+//     shop.example      this host
+//     *.example         every host below example, at any depth, and not example itself
+//     192.0.2.1, [2001:db8::1]   this address
 //
 // Each may end in a port, as in "*.example:8443"; without one it names every port. The zero Pattern
 // matches nothing.
