@@ -123,6 +123,7 @@ func TestP16FalseEvidenceIsRefused(t *testing.T) {
 
 // Every byte of evidence, flipped: refused, unless it is in one of the fields that are the proxy's word.
 func TestP16EveryByteOfEvidence(t *testing.T) {
+	t.Parallel()
 	step := 1
 	if raceEnabled || testing.Short() {
 		step = 17

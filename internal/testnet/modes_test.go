@@ -63,6 +63,7 @@ func outcome(mode hostile.Mode) string {
 // gives and what the origin takes is true as far as it goes, the origin is asked no more than once, and the same
 // origin through an honest proxy is as it was.
 func TestEveryModeOnEveryShape(t *testing.T) {
+	t.Parallel()
 	for _, mode := range hostile.Modes() {
 		for _, s := range []shape{lengths, chunks, untilClose} {
 			t.Run(string(mode)+", "+s.String(), func(t *testing.T) {
@@ -96,6 +97,7 @@ func TestEveryModeOnEveryShape(t *testing.T) {
 // A user who takes less than intact is not led there by a liar: no mode ends in a level that the origin's own
 // signature does not justify, and nothing of a request leaves at it.
 func TestP6NoModeLeadsToALowerLevel(t *testing.T) {
+	t.Parallel()
 	for _, mode := range hostile.Modes() {
 		t.Run(string(mode), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -119,6 +121,7 @@ func TestP6NoModeLeadsToALowerLevel(t *testing.T) {
 
 // Many at once: each of the tunnels is struck, and none of the exchanges gets another's bytes or outcome.
 func TestALiarWithManyTunnelsAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, mode := range hostile.Modes() {
 		t.Run(string(mode), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -66,8 +66,7 @@ func TestP15NobodyShowsACertificateWithAnothersName(t *testing.T) {
 		user := users.client(t, "user")
 		var up, down hostile.Tape
 		var onHop1, onHop2 []*x509.Certificate
-		var n *Net
-		n = New(t, Config{
+		n := New(t, Config{
 			Origin: func(_ *Net, srv *http.Server, _ *origin.Config) {
 				srv.TLSConfig.ClientAuth, srv.TLSConfig.ClientCAs = tls.RequireAndVerifyClientCert, users.pool()
 			},

@@ -49,6 +49,7 @@ func (c chain) Ended() bool {
 
 // P3, at random on a large exchange: one to three attacks at once, in both directions.
 func TestP3RandomAttacksOnALargeExchange(t *testing.T) {
+	t.Parallel()
 	forged := forgeries()
 	names := slices.Sorted(maps.Keys(forged))
 	large := func(t *testing.T) *lab {

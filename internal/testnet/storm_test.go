@@ -23,6 +23,7 @@ import (
 // An origin that resets every tunnel: each request fails, after one more try at most, and what goes to another
 // origin in the same hop 1 does not notice.
 func TestResetStormFromAnOrigin(t *testing.T) {
+	t.Parallel()
 	for name, code := range map[string]hop.ErrorCode{"cancelled": hop.Cancel, "refused": hop.RefusedStream, "internal error": hop.InternalError} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -124,6 +125,7 @@ func (s *refusing) Accept(ctx context.Context) (hop.Incoming, error) {
 // Frames that cost their sender nothing, without end, at both ports: whoever sends them loses the connection, and
 // others are served meanwhile.
 func TestFrameStorms(t *testing.T) {
+	t.Parallel()
 	storms := map[string]func(f *http2.Framer) error{
 		"SETTINGS":       func(f *http2.Framer) error { return f.WriteSettings() },
 		"PING":           func(f *http2.Framer) error { return f.WritePing(false, [8]byte{1}) },
