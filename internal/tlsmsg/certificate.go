@@ -42,6 +42,12 @@ func ParseCertificateRequest(msg []byte) (*CertificateRequest, error) {
 	if !s.Empty() {
 		return nil, malformed("bytes after the extensions of " + m.Type.String())
 	}
+	if m.Type == TypeCertificateRequest {
+		if err := misplaced(m.Extensions, ExtensionStatusRequest, ExtensionSignatureAlgorithms, ExtensionSCT, ExtensionCompressCertificate,
+			ExtensionDelegatedCredential, ExtensionCertificateAuthorities, ExtensionSignatureAlgorithmsCert); err != nil {
+			return nil, err
+		}
+	}
 	for _, e := range m.Extensions {
 		if err := m.decode(e.Type, e.Data); err != nil {
 			return nil, err
@@ -73,14 +79,8 @@ func (m *CertificateRequest) decode(t uint16, data cryptobyte.String) (err error
 		m.SCT = true
 		err = mustBeEmpty(data, "signed_certificate_timestamp")
 	case ExtensionServerName:
-		if m.Type != TypeClientCertificateRequest {
-			return illegal("server_name in CertificateRequest")
-		}
 		m.ServerName, err = parseServerName(data)
 	case ExtensionInspection:
-		if m.Type != TypeClientCertificateRequest {
-			return illegal("inspection in CertificateRequest")
-		}
 		m.Inspection, err = ParseInspectionOffer(data)
 	}
 	return err

@@ -35,6 +35,7 @@ type ClientHello struct {
 	ECH                  bool // encrypted_client_hello or ech_outer_extensions is present, whatever it holds
 	OCSP                 bool
 	SCT                  bool
+	RecordSizeLimit      int // 0 when absent
 	Inspection           *InspectionOffer
 }
 
@@ -98,14 +99,7 @@ func (h *ClientHello) decode(t uint16, data cryptobyte.String) (err error) {
 			return malformed("malformed supported_versions")
 		}
 	case ExtensionSupportedGroups:
-		var list cryptobyte.String
-		ok := data.ReadUint16LengthPrefixed(&list) && data.Empty()
-		if ok {
-			h.SupportedGroups, ok = readUint16s[tls.CurveID](list)
-		}
-		if !ok {
-			return malformed("malformed supported_groups")
-		}
+		h.SupportedGroups, err = parseGroups(data)
 	case ExtensionSignatureAlgorithms:
 		h.SignatureSchemes, err = parseSchemes(data)
 	case ExtensionSignatureAlgorithmsCert:
@@ -133,6 +127,8 @@ func (h *ClientHello) decode(t uint16, data cryptobyte.String) (err error) {
 	case ExtensionSCT:
 		h.SCT = true
 		err = mustBeEmpty(data, "signed_certificate_timestamp")
+	case ExtensionRecordSizeLimit:
+		h.RecordSizeLimit, err = parseRecordSizeLimit(data)
 	case ExtensionInspection:
 		h.Inspection, err = ParseInspectionOffer(data)
 	}

@@ -106,6 +106,7 @@ const (
 	ExtensionServerCertificateType   uint16 = 20
 	ExtensionPadding                 uint16 = 21
 	ExtensionCompressCertificate     uint16 = 27
+	ExtensionRecordSizeLimit         uint16 = 28
 	ExtensionDelegatedCredential     uint16 = 34
 	ExtensionPreSharedKey            uint16 = 41
 	ExtensionEarlyData               uint16 = 42

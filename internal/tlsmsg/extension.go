@@ -118,6 +118,18 @@ func parseSchemes(data cryptobyte.String) ([]tls.SignatureScheme, error) {
 	return schemes, nil
 }
 
+func parseGroups(data cryptobyte.String) ([]tls.CurveID, error) {
+	var list cryptobyte.String
+	if !data.ReadUint16LengthPrefixed(&list) || !data.Empty() {
+		return nil, malformed("malformed supported_groups")
+	}
+	groups, ok := readUint16s[tls.CurveID](list)
+	if !ok {
+		return nil, malformed("malformed supported_groups")
+	}
+	return groups, nil
+}
+
 // parseStatusRequest says whether an OCSP response is asked for (RFC 6066, section 8).
 func parseStatusRequest(data cryptobyte.String) (bool, error) {
 	var kind uint8

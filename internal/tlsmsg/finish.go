@@ -59,6 +59,9 @@ func ParseNewSessionTicket(msg []byte) (*NewSessionTicket, error) {
 	if !s.Empty() {
 		return nil, malformed("bytes after NewSessionTicket")
 	}
+	if err := misplaced(m.Extensions, ExtensionEarlyData); err != nil {
+		return nil, err
+	}
 	for _, e := range m.Extensions {
 		if e.Type != ExtensionEarlyData {
 			continue

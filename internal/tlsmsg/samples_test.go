@@ -88,6 +88,7 @@ func sampleClientHello() *ClientHello {
 			x.KeyShares(KeyShare{0x4a4a, []byte{0}}, KeyShare{tls.X25519, make([]byte, 32)})
 			x.PSKModes(PSKModeDHE)
 			x.CertificateAuthorities([][]byte{{0x30, 0}})
+			x.RecordSizeLimit(0xffff) // of a version to come
 			x.Raw(ExtensionEarlyData, nil)
 			x.Raw(ExtensionEncryptedClientHello, []byte{9})
 			x.InspectionOffer(sampleOffer())
@@ -131,6 +132,8 @@ func kinds() []kind {
 				x.ALPN("http/1.1")
 				x.InspectionAnswer(sampleAnswer())
 				x.Raw(ExtensionEarlyData, nil)
+				x.SupportedGroups([]tls.CurveID{tls.CurveP384})
+				x.RecordSizeLimit(MinRecordSizeLimit)
 				x.Raw(0xabcd, []byte("unknown"))
 			})},
 		}},

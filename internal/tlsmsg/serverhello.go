@@ -133,10 +133,12 @@ type EncryptedExtensions struct {
 	Raw        []byte
 	Extensions []Extension
 
-	ALPN          string // "" when the server chose none
-	ServerNameAck bool
-	EarlyData     bool
-	Inspection    *InspectionAnswer
+	ALPN            string // "" when the server chose none
+	ServerNameAck   bool
+	SupportedGroups []tls.CurveID // a hint for later; nil when absent
+	RecordSizeLimit int           // 0 when absent
+	EarlyData       bool
+	Inspection      *InspectionAnswer
 }
 
 // ParseEncryptedExtensions reads msg, one whole handshake message.
@@ -159,6 +161,10 @@ func ParseEncryptedExtensions(msg []byte) (*EncryptedExtensions, error) {
 		case ExtensionServerName:
 			m.ServerNameAck = true
 			err = mustBeEmpty(e.Data, "server_name")
+		case ExtensionSupportedGroups:
+			m.SupportedGroups, err = parseGroups(e.Data)
+		case ExtensionRecordSizeLimit:
+			m.RecordSizeLimit, err = parseRecordSizeLimit(e.Data)
 		case ExtensionEarlyData:
 			m.EarlyData = true
 			err = mustBeEmpty(e.Data, "early_data")

@@ -310,8 +310,8 @@ func TestCertificateRules(t *testing.T) {
 		})}
 	}
 	refused(t, "CertificateRequest", &CertificateRequest{Extensions: []Extension{}}, AlertMissingExtension, "signature_algorithms")
-	refused(t, "CertificateRequest", schemes(func(x *ExtensionBuilder) { x.InspectionOffer(sampleOffer()) }), AlertIllegalParameter, "inspection")
-	refused(t, "CertificateRequest", schemes(func(x *ExtensionBuilder) { x.ServerName("a") }), AlertIllegalParameter, "server_name")
+	refused(t, "CertificateRequest", schemes(func(x *ExtensionBuilder) { x.InspectionOffer(sampleOffer()) }), AlertIllegalParameter, "belong")
+	refused(t, "CertificateRequest", schemes(func(x *ExtensionBuilder) { x.ServerName("a") }), AlertIllegalParameter, "belong")
 	if _, err := (&CertificateRequest{Type: TypeFinished}).Append(nil); err == nil {
 		t.Error("a request of type Finished was written")
 	}
