@@ -131,16 +131,12 @@ func (c *Conn) readPeer(certificate []byte, ocsp, scts bool) error {
 		return c.noCertificate()
 	}
 	raw := make([][]byte, len(m.Entries))
-	certs := make([]*x509.Certificate, len(m.Entries))
 	for i, e := range m.Entries {
 		raw[i] = slices.Clone(e.Cert)
-		if certs[i], err = x509.ParseCertificate(raw[i]); err != nil {
-			return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
-		}
-		if key, ok := certs[i].PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
-			err := fmt.Errorf("an RSA key of %d bits, at most %d", key.N.BitLen(), maxRSABits)
-			return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
-		}
+	}
+	certs, err := parseChain(raw)
+	if err != nil {
+		return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
 	}
 	c.state.PeerCertificates = certs
 	c.state.OCSPResponse = slices.Clone(m.Entries[0].OCSP)
@@ -157,11 +153,34 @@ func (c *Conn) readPeer(certificate []byte, ocsp, scts bool) error {
 		return err
 	}
 	if c.client || c.tls.ClientAuth >= tls.VerifyClientCertIfGiven {
-		if c.state.VerifiedChains, err = c.verifyChain(certs); err != nil {
+		if c.state.VerifiedChains, err = verifyChain(certs, c.tls, c.client); err != nil {
 			return &AlertError{Alert: certificateAlert(err), Err: &CertificateError{err}}
 		}
 	}
+	return c.judgePeer()
+}
+
+// parseChain parses the certificates of a peer.
+func parseChain(raw [][]byte) (certs []*x509.Certificate, err error) {
+	certs = make([]*x509.Certificate, len(raw))
+	for i, der := range raw {
+		if certs[i], err = x509.ParseCertificate(der); err != nil {
+			return nil, err
+		}
+		if key, ok := certs[i].PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+			return nil, fmt.Errorf("an RSA key of %d bits, at most %d", key.N.BitLen(), maxRSABits)
+		}
+	}
+	return certs, nil
+}
+
+// judgePeer has the callbacks judge a peer with a certificate.
+func (c *Conn) judgePeer() error {
 	if f := c.tls.VerifyPeerCertificate; f != nil {
+		raw := make([][]byte, len(c.state.PeerCertificates))
+		for i, cert := range c.state.PeerCertificates {
+			raw[i] = cert.Raw
+		}
 		if err := f(raw, c.state.VerifiedChains); err != nil {
 			return &AlertError{Alert: tlsmsg.AlertBadCertificate, Err: &CertificateError{err}}
 		}
@@ -230,16 +249,17 @@ func (c *Conn) readCertificateVerify(leaf *x509.Certificate) error {
 	return nil
 }
 
-func (c *Conn) verifyChain(certs []*x509.Certificate) ([][]*x509.Certificate, error) {
+// verifyChain verifies a server's chain, for the client that t is of, or a client's.
+func verifyChain(certs []*x509.Certificate, t *tls.Config, server bool) ([][]*x509.Certificate, error) {
 	opts := x509.VerifyOptions{
-		Roots:         c.tls.RootCAs,
-		CurrentTime:   now(c.tls),
+		Roots:         t.RootCAs,
+		CurrentTime:   now(t),
 		Intermediates: x509.NewCertPool(),
 	}
-	if c.client {
-		opts.DNSName = c.tls.ServerName
+	if server {
+		opts.DNSName = t.ServerName
 	} else {
-		opts.Roots = c.tls.ClientCAs
+		opts.Roots = t.ClientCAs
 		opts.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	}
 	for _, cert := range certs[1:] {

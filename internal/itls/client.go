@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"slices"
 
 	"vitrine/internal/tlsmsg"
@@ -29,6 +30,8 @@ type clientHandshake struct {
 	exchange *keyExchange
 	keys     schedule
 	request  *tlsmsg.CertificateRequest // nil when the server asked for no certificate
+	session  *Session                   // offered, then resumed; nil in a full handshake
+	chains   [][]*x509.Certificate      // of session
 }
 
 func (hs *clientHandshake) sendHello() (err error) {
@@ -63,11 +66,17 @@ func (hs *clientHandshake) sendHello() (err error) {
 	if hs.hello.Extensions, err = x.Extensions(); err != nil {
 		return err
 	}
+	if err := hs.offerSession(); err != nil {
+		return err
+	}
 	return hs.writeHello()
 }
 
 func (hs *clientHandshake) writeHello() (err error) {
 	if hs.raw, err = hs.hello.Append(nil); err != nil {
+		return err
+	}
+	if err := hs.bind(); err != nil {
 		return err
 	}
 	if err := hs.queue(hs.raw); err != nil {
@@ -99,6 +108,9 @@ func (hs *clientHandshake) readServerHello() error {
 		if h.CipherSuite != first.CipherSuite {
 			return abort(tlsmsg.AlertIllegalParameter, "cipher suite changed after HelloRetryRequest")
 		}
+	}
+	if err := hs.selectedPSK(h); err != nil {
+		return err
 	}
 	if h.KeyShare == nil {
 		return abort(tlsmsg.AlertMissingExtension, "ServerHello without key_share")
@@ -155,6 +167,10 @@ func (hs *clientHandshake) readHello() (*tlsmsg.ServerHello, error) {
 		switch e.Type {
 		case tlsmsg.ExtensionSupportedVersions, tlsmsg.ExtensionKeyShare:
 			continue
+		case tlsmsg.ExtensionPreSharedKey:
+			if !h.IsHRR && tlsmsg.HasExtension(hs.hello.Extensions, e.Type) {
+				continue
+			}
 		case tlsmsg.ExtensionCookie:
 			if h.IsHRR { // the one extension that may answer nothing
 				continue
@@ -188,7 +204,8 @@ func (hs *clientHandshake) retry(h *tlsmsg.ServerHello) (err error) {
 		}
 	}
 	// The second ClientHello is the first with another share, in the same place, and the cookie
-	// behind it.
+	// behind it. pre_shared_key is made anew, and last.
+	hs.withoutPSK()
 	var share, cookie tlsmsg.ExtensionBuilder
 	share.KeyShares(hs.exchange.share())
 	if h.Cookie != nil {
@@ -208,6 +225,9 @@ func (hs *clientHandshake) retry(h *tlsmsg.ServerHello) (err error) {
 
 	hs.transcript = retryTranscript(suiteByID(h.CipherSuite), hs.raw)
 	hs.transcript.Write(h.Raw)
+	if err := hs.retryPSK(h.CipherSuite); err != nil {
+		return err
+	}
 	return hs.writeHello()
 }
 
@@ -245,6 +265,9 @@ func (hs *clientHandshake) readParameters() error {
 
 // authenticateServer reads [CertificateRequest] Certificate CertificateVerify Finished.
 func (hs *clientHandshake) authenticateServer() error {
+	if hs.session != nil {
+		return hs.resumeServer()
+	}
 	msg, err := hs.readMessage()
 	if err != nil {
 		return err
@@ -293,6 +316,9 @@ func (hs *clientHandshake) sendFinished() (err error) {
 		return err
 	}
 	if err := hs.flush(); err != nil {
+		return err
+	}
+	if err := hs.keepResumption(); err != nil {
 		return err
 	}
 	return hs.out.setSecret(hs.suite, hs.keys.client)

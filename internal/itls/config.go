@@ -37,6 +37,22 @@ type Config struct {
 	// none, or chooses none, is refused with no_application_protocol. Default: optional.
 	RequireALPN bool
 
+	// Sessions keeps a client's sessions and resumes them: those with the same TLS.ServerName,
+	// TLS.NextProtos and TLS.Certificates, and the same authority and proxies in Inspection, whose suite
+	// is among Suites and whose server's chain verifies now. Whatever differs leads to a full handshake.
+	// Callbacks judge a resumed peer as they do any other. Default: none is kept, none is resumed.
+	Sessions *SessionCache
+
+	// SessionsUntil, when it is closed, ends the sessions that this connection leaves in Sessions.
+	// Default: nil, which ends none.
+	SessionsUntil <-chan struct{}
+
+	// Tickets lets a server resume. It sends one ticket for a session, unless the client's chain makes
+	// it larger than 2 KiB, and takes those for the same server name, certificate, application
+	// protocol, suite, authority and proxies, and with the same need of a client certificate. Callbacks
+	// judge a resumed client as they do any other. Default: no ticket is sent, none is taken.
+	Tickets *TicketKeys
+
 	// UnprotectedForTests allows a carrier that is not [Protected]. Default: refused, because
 	// everyone on the path reads what these suites carry.
 	UnprotectedForTests bool
@@ -98,6 +114,9 @@ func (c *Config) check(conn net.Conn, client bool) error {
 	}
 	if len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil && c.TLS.GetConfigForClient == nil {
 		return errors.New("itls: a server needs a certificate")
+	}
+	if c.Tickets != nil {
+		return c.Tickets.check()
 	}
 	return nil
 }

@@ -38,7 +38,8 @@ type Conn struct {
 	state        tls.ConnectionState
 	offer        *tlsmsg.InspectionOffer
 	answer       *tlsmsg.InspectionAnswer
-	transcript   hash.Hash // during the handshake
+	transcript   hash.Hash   // during the handshake
+	resumption   *resumption // of a client that keeps sessions
 
 	in  input
 	out output

@@ -2,8 +2,8 @@ package itls
 
 import "vitrine/internal/tlsmsg"
 
-// postHandshake takes handshake bytes that arrived after the handshake: tickets, which a client
-// throws away because this package does not resume, and KeyUpdates.
+// postHandshake takes handshake bytes that arrived after the handshake: a client's tickets, and
+// KeyUpdates.
 func (c *Conn) postHandshake(data []byte) error {
 	c.in.hand = append(c.in.hand, data...)
 	for {
@@ -20,7 +20,7 @@ func (c *Conn) postHandshake(data []byte) error {
 		c.in.hand = rest
 		switch t := tlsmsg.MessageType(msg); {
 		case t == tlsmsg.TypeNewSessionTicket && c.client:
-			_, err = tlsmsg.ParseNewSessionTicket(msg)
+			err = c.takeTicket(msg)
 		case t == tlsmsg.TypeKeyUpdate:
 			err = c.receiveKeyUpdate(msg)
 		default:

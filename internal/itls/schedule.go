@@ -51,9 +51,10 @@ func (s *suite) derive(secret []byte, label string, transcript []byte) ([]byte, 
 
 func (s *suite) emptyHash() []byte { return s.hash().Sum(nil) }
 
-// A schedule is the state of RFC 8446's key schedule, without pre-shared keys.
+// A schedule is the state of RFC 8446's key schedule.
 type schedule struct {
 	suite  *suite
+	psk    []byte // nil in a full handshake
 	secret []byte // the Handshake Secret, then the Master Secret
 
 	client, server []byte // traffic secrets of the current epoch
@@ -62,8 +63,7 @@ type schedule struct {
 // handshake enters the handshake epoch with the (EC)DHE secret and the hash of the messages up to
 // ServerHello.
 func (k *schedule) handshake(shared, transcript []byte) error {
-	zero := make([]byte, k.suite.size)
-	early, err := hkdf.Extract(k.suite.hash, zero, nil)
+	early, err := k.suite.early(k.psk)
 	if err != nil {
 		return err
 	}
@@ -83,6 +83,37 @@ func (k *schedule) application(transcript []byte) (exporter []byte, err error) {
 		return nil, err
 	}
 	return k.suite.derive(k.secret, "exp master", transcript)
+}
+
+// early is the Early Secret; psk is nil in a full handshake.
+func (s *suite) early(psk []byte) ([]byte, error) {
+	if psk == nil {
+		psk = make([]byte, s.size)
+	}
+	return hkdf.Extract(s.hash, psk, nil)
+}
+
+// resumption is the resumption secret, with the hash of the messages up to the client's Finished.
+func (k *schedule) resumption(transcript []byte) ([]byte, error) {
+	return k.suite.derive(k.secret, "res master", transcript)
+}
+
+// resumptionPSK is the pre-shared key of a ticket (section 4.6.1).
+func (s *suite) resumptionPSK(secret, nonce []byte) ([]byte, error) {
+	return s.expandLabel(secret, "resumption", nonce, s.size)
+}
+
+// binder proves a pre-shared key, over the hash of the messages up to the binders (section 4.2.11.2).
+func (s *suite) binder(psk, transcript []byte) ([]byte, error) {
+	early, err := s.early(psk)
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.derive(early, "res binder", s.emptyHash())
+	if err != nil {
+		return nil, err
+	}
+	return s.finished(key, transcript)
 }
 
 func (k *schedule) extract(previous, input []byte) error {

@@ -18,7 +18,7 @@ const maxAuthorities = 16 << 10
 func (c *Conn) serverHandshake() error {
 	hs := &serverHandshake{Conn: c}
 	for _, step := range []func() error{
-		hs.readHello, hs.agree, hs.chooseParameters, hs.sendHello, hs.sendFlight, hs.readClient,
+		hs.readHello, hs.agree, hs.chooseParameters, hs.sendHello, hs.sendFlight, hs.readClient, hs.sendTicket,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -35,6 +35,9 @@ type serverHandshake struct {
 	cert   *tls.Certificate
 	scheme tls.SignatureScheme
 	keys   schedule
+
+	truncated []byte   // hash of the messages up to the binders of the last ClientHello
+	resumed   *resumed // nil in a full handshake
 }
 
 // readHello reads the first ClientHello and checks it by itself.
@@ -78,15 +81,15 @@ func checkClientHello(h *tlsmsg.ClientHello) error {
 	if !bytes.Equal(h.Compression, []byte{0}) {
 		return abort(tlsmsg.AlertIllegalParameter, "the client offers compression")
 	}
-	if h.SignatureSchemes == nil || h.SupportedGroups == nil || h.KeyShares == nil {
+	if h.SignatureSchemes == nil && !h.HasPSK || h.SupportedGroups == nil || h.KeyShares == nil {
 		return abort(tlsmsg.AlertMissingExtension, "ClientHello without signature_algorithms, supported_groups or key_share")
 	}
 	if h.HasPSK && h.PSKModes == nil {
 		return abort(tlsmsg.AlertMissingExtension, "pre_shared_key without psk_key_exchange_modes")
 	}
 	if h.EarlyData {
-		// Nobody holds a ticket of ours, so this data belongs to no session. To skip it, as
-		// RFC 8446 allows, would leave bytes on the wire that a reader of it sees and we do not.
+		// No ticket of ours allows it. To skip it, as RFC 8446 allows, would leave bytes on the
+		// wire that a reader of it sees and we do not.
 		return abort(tlsmsg.AlertIllegalParameter, "the client offers early data")
 	}
 	for _, k := range h.KeyShares {
@@ -130,7 +133,7 @@ func (hs *serverHandshake) agree() error {
 	hs.share = share
 	if share != nil {
 		hs.transcript = hs.chosen.hash()
-		hs.transcript.Write(hs.hello.Raw)
+		hs.writeHello()
 		return nil
 	}
 	return hs.retry(retry)
@@ -174,7 +177,7 @@ func (hs *serverHandshake) retry(group tls.CurveID) error {
 		return err
 	}
 	hs.hello, hs.share = second, &second.KeyShares[0]
-	hs.transcript.Write(msg)
+	hs.writeHello()
 	return nil
 }
 
@@ -191,13 +194,13 @@ func unchanged(a, b *tlsmsg.ClientHello) bool {
 		})
 	}
 	return a.LegacyVersion == b.LegacyVersion && a.Random == b.Random &&
-		bytes.Equal(a.SessionID, b.SessionID) && slices.Equal(a.CipherSuites, b.CipherSuites) &&
+		bytes.Equal(a.SessionID, b.SessionID) && slices.Equal(a.CipherSuites, b.CipherSuites) && b.SamePSKs(a) &&
 		slices.EqualFunc(fixed(a), fixed(b), func(x, y tlsmsg.Extension) bool {
 			return x.Type == y.Type && bytes.Equal(x.Data, y.Data)
 		})
 }
 
-// chooseParameters settles application protocol, inspection and certificate.
+// chooseParameters settles application protocol, inspection, and certificate or session.
 func (hs *serverHandshake) chooseParameters() (err error) {
 	if hs.state.NegotiatedProtocol, err = hs.chooseProtocol(); err != nil {
 		return err
@@ -216,6 +219,12 @@ func (hs *serverHandshake) chooseParameters() (err error) {
 	}
 	if hs.cert, err = hs.chooseCertificate(); err != nil {
 		return err
+	}
+	if err := hs.choosePSK(); err != nil || hs.resumed != nil {
+		return err
+	}
+	if hs.hello.SignatureSchemes == nil {
+		return abort(tlsmsg.AlertMissingExtension, "ClientHello without signature_algorithms, and its pre-shared key is not taken")
 	}
 	if hs.scheme, err = signer(hs.cert, hs.hello.SignatureSchemes); err != nil {
 		return &AlertError{Alert: tlsmsg.AlertHandshakeFailure, Err: err}
@@ -269,11 +278,15 @@ func (hs *serverHandshake) sendHello() error {
 		return &AlertError{Alert: tlsmsg.AlertIllegalParameter, Err: err}
 	}
 	hs.negotiated(hs.chosen, share.Group, hs.hello.ServerName)
+	hs.state.DidResume = hs.resumed != nil
 	var random [32]byte
 	rand.Read(random[:])
 	var x tlsmsg.ExtensionBuilder
 	x.SelectedVersion(tlsmsg.VersionTLS13)
 	x.KeyShare(share)
+	if hs.resumed != nil {
+		x.SelectedPSK(uint16(hs.resumed.place))
+	}
 	if err := hs.queueHello(random, &x); err != nil {
 		return err
 	}
@@ -319,23 +332,17 @@ func (hs *serverHandshake) queueCompatCCS() (err error) {
 	return err
 }
 
-// sendFlight sends EncryptedExtensions [CertificateRequest] Certificate CertificateVerify Finished
-// behind ServerHello, and enters the application epoch for what it sends.
+// sendFlight sends EncryptedExtensions, in a full handshake [CertificateRequest] Certificate
+// CertificateVerify, and Finished behind ServerHello.
 func (hs *serverHandshake) sendFlight() error {
 	flight, err := hs.appendExtensions(nil)
 	if err != nil {
 		return err
 	}
-	if hs.tls.ClientAuth != tls.NoClientCert {
-		if flight, err = hs.appendRequest(flight); err != nil {
+	if hs.resumed == nil {
+		if flight, err = hs.appendAuthentication(flight); err != nil {
 			return err
 		}
-	}
-	if flight, err = hs.appendCertificate(flight, hs.cert, hs.hello.OCSP, hs.hello.SCT); err != nil {
-		return err
-	}
-	if flight, err = hs.appendCertificateVerify(flight, hs.cert, hs.scheme, serverVerifyContext); err != nil {
-		return err
 	}
 	if flight, err = hs.appendFinished(flight, hs.keys.server); err != nil {
 		return err
@@ -344,6 +351,18 @@ func (hs *serverHandshake) sendFlight() error {
 		return err
 	}
 	return hs.flush()
+}
+
+func (hs *serverHandshake) appendAuthentication(b []byte) (_ []byte, err error) {
+	if hs.tls.ClientAuth != tls.NoClientCert {
+		if b, err = hs.appendRequest(b); err != nil {
+			return nil, err
+		}
+	}
+	if b, err = hs.appendCertificate(b, hs.cert, hs.hello.OCSP, hs.hello.SCT); err != nil {
+		return nil, err
+	}
+	return hs.appendCertificateVerify(b, hs.cert, hs.scheme, serverVerifyContext)
 }
 
 func (hs *serverHandshake) appendExtensions(b []byte) ([]byte, error) {
@@ -397,7 +416,8 @@ func (hs *serverHandshake) readClient() error {
 	if err := hs.out.setSecret(hs.suite, hs.keys.server); err != nil {
 		return err
 	}
-	if hs.tls.ClientAuth != tls.NoClientCert {
+	asked := hs.tls.ClientAuth != tls.NoClientCert && hs.resumed == nil
+	if asked {
 		msg, err := hs.expect(tlsmsg.TypeCertificate)
 		if err != nil {
 			return err
@@ -413,7 +433,10 @@ func (hs *serverHandshake) readClient() error {
 	if err := hs.setReadSecret(hs.keys.client); err != nil {
 		return err
 	}
-	if hs.tls.ClientAuth == tls.NoClientCert {
+	switch {
+	case hs.resumed != nil:
+		return hs.resumeClient()
+	case !asked:
 		return hs.verifyConnection()
 	}
 	return nil
