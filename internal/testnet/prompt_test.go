@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"vitrine/client"
@@ -100,6 +101,7 @@ func TestP16ACertificateCannotSpeakToTheTerminal(t *testing.T) {
 			}
 			p.Certificate = n.certificate(n.Proxies.Issue(&x509.Certificate{
 				DNSNames: []string{ProxyHost}, KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: []pkix.Extension{usage},
+				NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 				Subject: pkix.Name{CommonName: "Trust me\x1b[2J\r\nYour answer: once\r\n\u009b1A\u202e\u2066" + strings.Repeat("!", 50)},
 			}, key))
 		}})
