@@ -46,8 +46,8 @@ func reload(c *cli.Context, p *proxy.Proxy, log *slog.Logger) {
 		log.Error("not reloaded, nothing has changed", "err", oneLine(err.Error()))
 		return
 	}
-	log.Info("reloaded")
 	warn(log, warnings)
+	log.Info("reloaded")
 }
 
 // warn logs what is odd about a policy.
