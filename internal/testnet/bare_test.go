@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"vitrine/client"
@@ -23,7 +24,7 @@ type bare struct {
 	mu   sync.Mutex
 	wire []*tap
 	// flip changes what comes from the server.
-	flip bool
+	flip atomic.Bool
 }
 
 // seen says whether the wire carried text in clear.
@@ -31,7 +32,8 @@ func (b *bare) seen(text string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range b.wire {
-		if bytes.Contains(c.sent, []byte(text)) || bytes.Contains(c.received, []byte(text)) {
+		sent, received := c.seen()
+		if bytes.Contains(sent, []byte(text)) || bytes.Contains(received, []byte(text)) {
 			return true
 		}
 	}
@@ -68,7 +70,7 @@ func (b *bare) serve(n *Net) {
 		if hop2.HandshakeContext(ctx) != nil {
 			return
 		}
-		if b.flip {
+		if b.flip.Load() {
 			pump(hop2, &flipped{Conn: wire})
 			return
 		}
@@ -141,7 +143,7 @@ func TestP4Hop2OverBareTCP(t *testing.T) {
 				if !b.seen("GET /a-secret-path") || !b.seen("naked") {
 					t.Error("the weakness that the design admits is gone, or hidden")
 				}
-				b.flip = true
+				b.flip.Store(true)
 				_, _, err := n.get("/")
 				wantError[*client.IntegrityError](t, err)
 			})

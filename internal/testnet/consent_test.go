@@ -231,7 +231,8 @@ func TestP16ConsentThatEndsInAnExchange(t *testing.T) {
 					t.Errorf("%d connections to the proxy", len(wire.taps))
 				}
 				for _, c := range wire.taps {
-					hello, err := tlsmsg.ParseClientHello(records(c.sent)[0][tlsmsg.RecordHeaderLen:])
+					sent, _ := c.seen()
+					hello, err := tlsmsg.ParseClientHello(records(sent)[0][tlsmsg.RecordHeaderLen:])
 					if err != nil || hello.HasPSK || hello.EarlyData {
 						t.Errorf("%v: PSK %v", err, hello.HasPSK)
 					}

@@ -483,9 +483,10 @@ func (n *Net) dial12(ctx context.Context, t *proxy.Target) (*proxy.Upstream, err
 		conn.Close()
 		return nil, err
 	}
-	hello := essence(records(tap.sent)[:1])
+	sent, received := tap.seen()
+	hello := essence(records(sent)[:1])
 	e.Messages = slices.Clone(hello)
-	for rest := essence(records(tap.received)); len(rest) > 0; {
+	for rest := essence(records(received)); len(rest) > 0; {
 		msg, more, err := tlsmsg.SplitHandshake(rest, tlsmsg.MaxHandshake)
 		if err != nil {
 			return nil, err
@@ -503,18 +504,30 @@ func (n *Net) dial12(ctx context.Context, t *proxy.Target) (*proxy.Upstream, err
 // A tap keeps what passes a connection.
 type tap struct {
 	net.Conn
-	sent, received []byte
+	mu            sync.Mutex
+	out, received []byte
 }
 
 func (c *tap) Write(p []byte) (int, error) {
-	c.sent = append(c.sent, p...)
+	c.mu.Lock()
+	c.out = append(c.out, p...)
+	c.mu.Unlock()
 	return c.Conn.Write(p)
 }
 
 func (c *tap) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.received = append(c.received, p[:n]...)
 	return n, err
+}
+
+// seen returns what has passed, in each direction.
+func (c *tap) seen() (sent, received []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bytes.Clone(c.out), bytes.Clone(c.received)
 }
 
 // The honest cases of the same: an ordinary origin, of TLS 1.3 and of TLS 1.2. Its own signature says that it
