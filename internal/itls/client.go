@@ -122,7 +122,7 @@ func (hs *clientHandshake) readServerHello() error {
 	if err != nil {
 		return &AlertError{Alert: tlsmsg.AlertIllegalParameter, Err: err}
 	}
-	hs.negotiated(suiteByID(h.CipherSuite), hs.exchange.group, hs.tls.ServerName)
+	hs.negotiated(hs.cfg.suite(h.CipherSuite), hs.exchange.group, hs.tls.ServerName)
 	hs.state.HelloRetryRequest = retried
 	if hs.transcript == nil {
 		hs.transcript = hs.suite.hash()
@@ -223,7 +223,7 @@ func (hs *clientHandshake) retry(h *tlsmsg.ServerHello) (err error) {
 	hs.hello.Extensions[i] = shares[0]
 	hs.hello.Extensions = append(hs.hello.Extensions, cookies...)
 
-	hs.transcript = retryTranscript(suiteByID(h.CipherSuite), hs.raw)
+	hs.transcript = retryTranscript(hs.cfg.suite(h.CipherSuite), hs.raw)
 	hs.transcript.Write(h.Raw)
 	if err := hs.retryPSK(h.CipherSuite); err != nil {
 		return err

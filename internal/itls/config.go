@@ -56,6 +56,10 @@ type Config struct {
 	// UnprotectedForTests allows a carrier that is not [Protected]. Default: refused, because
 	// everyone on the path reads what these suites carry.
 	UnprotectedForTests bool
+
+	// testSuites are suites beside those of RFC 9150, for peers that know none of these. Only this
+	// package's tests can set it.
+	testSuites []*suite
 }
 
 // ErrUnprotected says that the carrier is not a hop.
@@ -66,6 +70,16 @@ func (c *Config) suites() []uint16 {
 		return []uint16{tlsmsg.SuiteSHA256, tlsmsg.SuiteSHA384}
 	}
 	return c.Suites
+}
+
+// suite is the suite of a code point, or nil.
+func (c *Config) suite(id uint16) *suite {
+	for _, s := range c.testSuites {
+		if s.id == id {
+			return s
+		}
+	}
+	return suiteByID(id)
 }
 
 func (c *Config) groups() []tls.CurveID {
@@ -86,7 +100,7 @@ func (c *Config) check(conn net.Conn, client bool) error {
 			return ErrUnprotected
 		}
 	}
-	if len(c.suites()) == 0 || slices.ContainsFunc(c.suites(), func(s uint16) bool { return suiteByID(s) == nil }) {
+	if len(c.suites()) == 0 || slices.ContainsFunc(c.suites(), func(s uint16) bool { return c.suite(s) == nil }) {
 		return errors.New("itls: Suites holds something other than the suites of RFC 9150")
 	}
 	if len(c.groups()) == 0 || slices.ContainsFunc(c.groups(), func(g tls.CurveID) bool { return !knownGroup(g) }) {

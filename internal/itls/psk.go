@@ -224,7 +224,7 @@ func (hs *serverHandshake) choosePSK() error {
 		return nil
 	}
 	for i, id := range hs.hello.PSKIdentities[:min(maxIdentities, len(hs.hello.PSKIdentities))] {
-		s := hs.cfg.Tickets.open(id.Identity)
+		s := hs.cfg.Tickets.open(id.Identity, hs.cfg.suite)
 		if s == nil || !hs.agrees(s) || !hs.inTime(s, id.ObfuscatedTicketAge) {
 			continue
 		}

@@ -125,7 +125,7 @@ func (hs *serverHandshake) agree() error {
 	if i < 0 {
 		return abort(tlsmsg.AlertHandshakeFailure, "no cipher suite in common")
 	}
-	hs.chosen = suiteByID(hs.cfg.suites()[i])
+	hs.chosen = hs.cfg.suite(hs.cfg.suites()[i])
 	share, retry, ok := pickGroup(hs.cfg.groups(), hs.hello)
 	if !ok {
 		return abort(tlsmsg.AlertHandshakeFailure, "no group in common")

@@ -147,8 +147,9 @@ func (k *TicketKeys) seal(s *ticketState) ([]byte, error) {
 	return key.aead.Seal(slices.Clone(key.name[:]), nil, plain, key.label()), nil
 }
 
-// open returns what seal made a ticket of, or nil when no key of now opens it.
-func (k *TicketKeys) open(ticket []byte) *ticketState {
+// open returns what seal made a ticket of, or nil when no key of now opens it. suites are those that
+// this server can have.
+func (k *TicketKeys) open(ticket []byte, suites func(id uint16) *suite) *ticketState {
 	if len(ticket) < keyNameLen || len(ticket) > maxTicket {
 		return nil
 	}
@@ -168,7 +169,7 @@ func (k *TicketKeys) open(ticket []byte) *ticketState {
 	if err != nil {
 		return nil
 	}
-	return parseTicketState(plain)
+	return parseTicketState(plain, suites)
 }
 
 // label is what a seal covers beside the state.
@@ -227,7 +228,7 @@ func (s *ticketState) append(b []byte) ([]byte, error) {
 }
 
 // parseTicketState returns nil for what append did not write.
-func parseTicketState(plain []byte) *ticketState {
+func parseTicketState(plain []byte, suites func(id uint16) *suite) *ticketState {
 	in := cryptobyte.String(plain)
 	s := new(ticketState)
 	var magic []byte
@@ -236,7 +237,7 @@ func parseTicketState(plain []byte) *ticketState {
 		!in.ReadUint16(&version) || version != tlsmsg.VersionTLS13 || !in.ReadUint16(&id) {
 		return nil
 	}
-	if s.suite = suiteByID(id); s.suite == nil {
+	if s.suite = suites(id); s.suite == nil {
 		return nil
 	}
 	var issued, authenticated uint64
