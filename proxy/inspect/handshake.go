@@ -255,6 +255,8 @@ func (t *Tunnel) clientHello(s *side, msg []byte) *KillError {
 		return s.kill(RuleEarlyData, "early_data in ClientHello")
 	case h.ECH:
 		return s.kill(RuleECH, "encrypted ClientHello")
+	case h.HasPSK && h.PSKModes == nil:
+		return s.kill(RuleMessage, "pre_shared_key without psk_key_exchange_modes")
 	case !slices.Contains(h.SupportedVersions, tlsmsg.VersionTLS13):
 		return s.kill(RuleVersion, "ClientHello does not offer TLS 1.3")
 	case t.ip.IsValid() && h.ServerName != "":
@@ -305,7 +307,7 @@ func sameHello(a, b *tlsmsg.ClientHello) bool {
 		})
 	}
 	return a.LegacyVersion == b.LegacyVersion && a.Random == b.Random && bytes.Equal(a.SessionID, b.SessionID) &&
-		slices.Equal(a.CipherSuites, b.CipherSuites) && bytes.Equal(a.Compression, b.Compression) &&
+		slices.Equal(a.CipherSuites, b.CipherSuites) && bytes.Equal(a.Compression, b.Compression) && b.SamePSKs(a) &&
 		slices.EqualFunc(kept(a.Extensions), kept(b.Extensions), func(x, y tlsmsg.Extension) bool {
 			return x.Type == y.Type && bytes.Equal(x.Data, y.Data)
 		})
@@ -327,6 +329,8 @@ func (t *Tunnel) serverHello(s *side, msg []byte) *KillError {
 		return s.kill(RuleSuite, "ServerHello and HelloRetryRequest name different suites")
 	case !bytes.Equal(h.SessionID, hello.SessionID) || h.Compression != 0:
 		return s.kill(RuleServerHello, "ServerHello does not echo its ClientHello")
+	case h.IsHRR && h.SelectedPSK != nil:
+		return s.kill(RuleServerHello, "HelloRetryRequest takes a PSK")
 	case h.IsHRR && t.tls.state == waitServerHelloAgain:
 		return s.kill(RuleOrder, "second HelloRetryRequest")
 	case h.IsHRR:
@@ -337,6 +341,16 @@ func (t *Tunnel) serverHello(s *side, msg []byte) *KillError {
 		return s.kill(RuleServerHello, "ServerHello without a key share that the client offered")
 	case h.SelectedPSK != nil && int(*h.SelectedPSK) >= len(hello.PSKIdentities):
 		return s.kill(RuleServerHello, "ServerHello takes a PSK that was not offered")
+	case h.SelectedPSK != nil && !slices.Contains(hello.PSKModes, tlsmsg.PSKModeDHE):
+		// The key exchange would be none that the client asked for, whatever share is beside it.
+		return s.kill(RuleServerHello, "ServerHello takes a PSK in a mode that was not offered")
+	}
+	t.tls.tag = 32
+	if h.CipherSuite == tlsmsg.SuiteSHA384 {
+		t.tls.tag = 48
+	}
+	if h.SelectedPSK != nil && len(hello.PSKBinders[*h.SelectedPSK]) != t.tls.tag {
+		return s.kill(RuleServerHello, "ServerHello takes a PSK of another suite")
 	}
 	for _, other := range t.sides {
 		// The keys change here for both, and no message spans that (RFC 8446, section 5.1).
@@ -346,10 +360,6 @@ func (t *Tunnel) serverHello(s *side, msg []byte) *KillError {
 	}
 	t.tls.psk = h.SelectedPSK != nil
 	t.tls.suite = h.CipherSuite
-	t.tls.tag = 32
-	if h.CipherSuite == tlsmsg.SuiteSHA384 {
-		t.tls.tag = 48
-	}
 	t.tls.state = waitEncryptedExtensions
 	return nil
 }

@@ -18,7 +18,7 @@ func TestHandshakesThatPass(t *testing.T) {
 	w384 := &wire{suite: tlsmsg.SuiteSHA384, rng: w.rng}
 	hello := plain(tlsmsg.TypeHandshake, newHello().bytes())
 	resumed := newHello()
-	resumed.psk = true
+	resumed.psk = "ticket"
 	withPSK := newServerHello(w.suite)
 	withPSK.psk = 0
 	retry := newServerHello(w.suite)
@@ -28,6 +28,13 @@ func TestHandshakesThatPass(t *testing.T) {
 	second.extra = []tlsmsg.Extension{{Type: tlsmsg.ExtensionCookie, Data: []byte{0, 1, 7}}}
 	p256 := newServerHello(w.suite)
 	p256.group = tls.CurveP256
+	resumedAgain := newHello()
+	resumedAgain.psk, resumedAgain.group = resumed.psk, tls.CurveP256
+	p256PSK := newServerHello(w.suite)
+	p256PSK.psk, p256PSK.group = 0, tls.CurveP256
+	withoutPSK := newHello()
+	withoutPSK.group = tls.CurveP256
+	withoutPSK.extra = []tlsmsg.Extension{{Type: tlsmsg.ExtensionPSKKeyExchangeModes, Data: []byte{1, tlsmsg.PSKModeDHE}}}
 	grease := newHello()
 	grease.suites = append([]uint16{0x0a0a, 0x1301}, grease.suites...)
 	grease.extra = []tlsmsg.Extension{{Type: 0x1a1a, Data: []byte{1}}}
@@ -70,6 +77,17 @@ func TestHandshakesThatPass(t *testing.T) {
 			o(plain(tlsmsg.TypeHandshake, withPSK.bytes()), w.hs(encryptedExtensions("http/1.1"), w.finished())),
 			c(w.hs(w.finished())),
 		}},
+		{"resumption behind a HelloRetryRequest", []step{
+			c(plain(tlsmsg.TypeHandshake, resumed.bytes())), o(plain(tlsmsg.TypeHandshake, retry.bytes())),
+			c(plain(tlsmsg.TypeHandshake, resumedAgain.bytes())),
+			o(plain(tlsmsg.TypeHandshake, p256PSK.bytes()), w.hs(encryptedExtensions("http/1.1"), w.finished())),
+			c(w.hs(w.finished())),
+		}},
+		{"PSK left out behind a HelloRetryRequest", []step{
+			c(plain(tlsmsg.TypeHandshake, resumed.bytes())), o(plain(tlsmsg.TypeHandshake, retry.bytes())),
+			c(plain(tlsmsg.TypeHandshake, withoutPSK.bytes())),
+			o(plain(tlsmsg.TypeHandshake, p256.bytes()), flight), c(w.hs(w.finished())),
+		}},
 		{"PSK offered, not taken", []step{c(plain(tlsmsg.TypeHandshake, resumed.bytes())), o(serverHello, flight), c(w.hs(w.finished()))}},
 		{"ticket before the client's Finished", []step{c(hello), o(serverHello, flight, w.hs(ticket(100))), c(w.hs(w.finished()))}},
 		{"server refuses in clear", []step{c(hello), o(plain(tlsmsg.TypeAlert, []byte{2, 40})), originEnds()}},
@@ -83,7 +101,7 @@ func TestHandshakesThatPass(t *testing.T) {
 	}
 }
 
-// spec: RDR-1 RDR-2 RDR-3 RDR-4 RDR-5 RDR-6 RDR-7 RDR-8 RDR-9 RDR-10
+// spec: RDR-1 RDR-2 RDR-3 RDR-4 RDR-5 RDR-6 RDR-7 RDR-8 RDR-9 RDR-10 RDR-35
 func TestInnerTLSKills(t *testing.T) {
 	w := newWire()
 	hello := plain(tlsmsg.TypeHandshake, newHello().bytes())
@@ -107,6 +125,15 @@ func TestInnerTLSKills(t *testing.T) {
 	retry := server(func(h *serverSpec) { h.retry, h.group = true, tls.CurveP256 })
 	second := changed(func(h *helloSpec) { h.group = tls.CurveP256 })
 	asking := w.hs(encryptedExtensions("http/1.1"), certificateRequest(), certificate(1), certificateVerify(), w.finished())
+	psk := func(change func(h *helloSpec)) []byte {
+		return changed(func(h *helloSpec) {
+			h.psk = "ticket"
+			if change != nil {
+				change(h)
+			}
+		})
+	}
+	modes := []tlsmsg.Extension{{Type: tlsmsg.ExtensionPSKKeyExchangeModes, Data: []byte{1, tlsmsg.PSKModeDHE}}}
 	tampered := func(p []byte, i int, v byte) []byte {
 		p = bytes.Clone(p)
 		p[i] = v
@@ -147,6 +174,25 @@ func TestInnerTLSKills(t *testing.T) {
 		{"ServerHello without a key share", RuleServerHello, []step{c(hello), o(server(func(h *serverSpec) { h.group = 0 }))}},
 		{"ServerHello in a group that was not offered", RuleServerHello, []step{c(hello), o(server(func(h *serverSpec) { h.group = tls.CurveP256 }))}},
 		{"ServerHello takes a PSK that was not offered", RuleServerHello, []step{c(hello), o(server(func(h *serverSpec) { h.psk = 0 }))}},
+		{"ServerHello takes a PSK behind those that were offered", RuleServerHello, []step{c(psk(nil)), o(server(func(h *serverSpec) { h.psk = 1 }))}},
+		{"ServerHello takes a PSK and no key share", RuleServerHello, []step{c(psk(nil)), o(server(func(h *serverSpec) { h.psk, h.group = 0, 0 }))}},
+		{"ServerHello takes a PSK in a mode that was not offered", RuleServerHello, []step{c(psk(func(h *helloSpec) { h.modes = []uint8{0} })), o(server(func(h *serverSpec) { h.psk = 0 }))}},
+		{"ServerHello takes a PSK of another suite", RuleServerHello, []step{c(psk(nil)), o(server(func(h *serverSpec) { h.psk, h.suite = 0, tlsmsg.SuiteSHA384 }))}},
+		{"HelloRetryRequest takes a PSK", RuleServerHello, []step{c(psk(nil)), o(server(func(h *serverSpec) { h.retry, h.group, h.psk = true, tls.CurveP256, 0 }))}},
+		{"certificate of a server that took a PSK", RuleOrder, []step{c(psk(nil)), o(server(func(h *serverSpec) { h.psk = 0 })), o(flight)}},
+		{"client asked for a certificate by a server that took a PSK", RuleOrder, []step{c(psk(nil)), o(server(func(h *serverSpec) { h.psk = 0 })), o(w.hs(encryptedExtensions("http/1.1"), certificateRequest()))}},
+		{"certificate of a client whose PSK was taken", RuleOrder, []step{
+			c(psk(nil)), o(server(func(h *serverSpec) { h.psk = 0 })), o(w.hs(encryptedExtensions("http/1.1"), w.finished())), c(w.hs(certificate(1))),
+		}},
+		{"server that took no PSK and shows no certificate", RuleOrder, []step{c(psk(nil)), o(serverHello), o(w.hs(encryptedExtensions("http/1.1"), w.finished()))}},
+		{"0-RTT offered with a PSK", RuleEarlyData, []step{c(psk(func(h *helloSpec) {
+			h.extra = []tlsmsg.Extension{{Type: tlsmsg.ExtensionEarlyData}}
+		}))}},
+		{"PSK without modes", RuleMessage, []step{c(psk(func(h *helloSpec) { h.modes = nil }))}},
+		{"PSK first offered behind a HelloRetryRequest", RuleHelloRetry, []step{
+			c(changed(func(h *helloSpec) { h.extra = modes })), o(retry), c(psk(func(h *helloSpec) { h.group = tls.CurveP256 })),
+		}},
+		{"another PSK behind a HelloRetryRequest", RuleHelloRetry, []step{c(psk(nil)), o(retry), c(psk(func(h *helloSpec) { h.group, h.psk = tls.CurveP256, "other" }))}},
 		{"another SNI", RuleSNI, []step{c(changed(func(h *helloSpec) { h.name = "other.example" }))}},
 		{"no SNI", RuleSNI, []step{c(changed(func(h *helloSpec) { h.name = "" }))}},
 		{"no inspection offer", RuleOfferMissing, []step{c(changed(func(h *helloSpec) { h.offer = nil }))}},

@@ -109,7 +109,8 @@ type helloSpec struct {
 	group    tls.CurveID
 	random   byte
 	extra    []tlsmsg.Extension // before pre_shared_key
-	psk      bool
+	psk      string             // a ticket
+	modes    []uint8            // of the psk
 }
 
 func newHello() *helloSpec {
@@ -120,6 +121,7 @@ func newHello() *helloSpec {
 		versions: []uint16{tlsmsg.VersionTLS13},
 		offer:    &tlsmsg.InspectionOffer{Proxies: cfg.Proxies, Authority: cfg.Authority, Nonce: cfg.Nonce},
 		group:    tls.X25519,
+		modes:    []uint8{tlsmsg.PSKModeDHE},
 	}
 }
 
@@ -143,11 +145,11 @@ func (h *helloSpec) bytes() []byte {
 	for _, e := range h.extra {
 		x.Raw(e.Type, e.Data)
 	}
-	if h.psk {
-		x.PSKModes(tlsmsg.PSKModeDHE)
-		identity := append([]byte{0, 10, 0, 4}, "tick\x00\x00\x00\x00"...)
-		binder := append([]byte{0, 33, 32}, make([]byte, 32)...)
-		x.Raw(tlsmsg.ExtensionPreSharedKey, append(identity, binder...))
+	if h.psk != "" {
+		if h.modes != nil {
+			x.PSKModes(h.modes...)
+		}
+		x.PreSharedKey(32, tlsmsg.PSKIdentity{Identity: []byte(h.psk)})
 	}
 	list, err := x.Extensions()
 	if err != nil {
@@ -187,7 +189,7 @@ func (h *serverSpec) bytes() []byte {
 		x.KeyShare(tlsmsg.KeyShare{Group: h.group, Data: []byte("the server's share")})
 	}
 	if h.psk >= 0 {
-		x.Raw(tlsmsg.ExtensionPreSharedKey, []byte{byte(h.psk >> 8), byte(h.psk)})
+		x.SelectedPSK(uint16(h.psk))
 	}
 	list, err := x.Extensions()
 	if err != nil {
