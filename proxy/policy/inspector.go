@@ -168,7 +168,7 @@ func (in *inspection) work(ctx context.Context, idle chan struct{}) {
 	case release:
 		// When this is carried out, a response may be held already.
 		in.x.Release(frames.ToOrigin)
-	default:
+	case d.Action != inspect.Hold:
 		in.x.Decide(d)
 	}
 }
