@@ -92,6 +92,9 @@ func (c *Conn) readFinished(secret []byte) error {
 	if err != nil {
 		return err
 	}
+	if len(want) != len(m.VerifyData) {
+		return abort(tlsmsg.AlertDecodeError, "Finished is as long as another suite's")
+	}
 	if !hmac.Equal(want, m.VerifyData) {
 		return abort(tlsmsg.AlertDecryptError, "the peer's Finished does not verify")
 	}
@@ -113,7 +116,7 @@ func signer(cert *tls.Certificate, offered []tls.SignatureScheme) (tls.Signature
 
 // readPeer takes the peer's Certificate message, reads its CertificateVerify, and has the chain and
 // then the callbacks judge it: callbacks see only a peer that has proven its key.
-func (c *Conn) readPeer(certificate []byte, ocsp, scts bool) error {
+func (c *Conn) readPeer(certificate []byte, offered []tlsmsg.Extension) error {
 	m, err := tlsmsg.ParseCertificate(certificate)
 	if err != nil {
 		return err
@@ -122,7 +125,7 @@ func (c *Conn) readPeer(certificate []byte, ocsp, scts bool) error {
 		return abort(tlsmsg.AlertIllegalParameter, "certificate_request_context in the handshake")
 	}
 	for _, e := range m.Entries {
-		if err := checkEntryExtensions(e.Extensions, ocsp, scts); err != nil {
+		if err := checkEntryExtensions(e.Extensions, offered); err != nil {
 			return err
 		}
 	}
@@ -211,15 +214,18 @@ func (c *Conn) verifyConnection() error {
 	return nil
 }
 
-func checkEntryExtensions(list []tlsmsg.Extension, ocsp, scts bool) error {
+// checkEntryExtensions checks what stands beside a certificate, against the extensions of the message
+// that asked for it (RFC 8446, section 4.4.2).
+func checkEntryExtensions(list, offered []tlsmsg.Extension) error {
 	for _, e := range list {
 		switch {
-		case e.Type == tlsmsg.ExtensionStatusRequest && ocsp, e.Type == tlsmsg.ExtensionSCT && scts:
 		case e.Type == tlsmsg.ExtensionInspection:
 			// It belongs into an authenticator's leaf entry, and here into EncryptedExtensions.
 			return abort(tlsmsg.AlertIllegalParameter, "inspection beside a certificate of the handshake")
-		default:
-			return abort(tlsmsg.AlertUnsupportedExtension, "extension %d beside a certificate", e.Type)
+		case !tlsmsg.HasExtension(offered, e.Type):
+			return abort(tlsmsg.AlertUnsupportedExtension, "extension %d beside a certificate, which was not offered", e.Type)
+		case e.Type != tlsmsg.ExtensionStatusRequest && e.Type != tlsmsg.ExtensionSCT:
+			return abort(tlsmsg.AlertIllegalParameter, "extension %d does not belong beside a certificate", e.Type)
 		}
 	}
 	return nil

@@ -59,6 +59,7 @@ func (hs *clientHandshake) sendHello() (err error) {
 	}
 	x.SupportedVersions(tlsmsg.VersionTLS13)
 	x.KeyShares(hs.exchange.share())
+	x.RecordSizeLimit(hs.cfg.recordSizeLimit())
 	if hs.cfg.Inspection != nil {
 		x.InspectionOffer(hs.cfg.Inspection)
 		hs.offer = hs.cfg.Inspection
@@ -150,6 +151,8 @@ func (hs *clientHandshake) readHello() (*tlsmsg.ServerHello, error) {
 		return nil, err
 	}
 	switch {
+	case h.LegacyVersion == tlsmsg.VersionSSL3:
+		return nil, abort(tlsmsg.AlertProtocolVersion, "the server speaks SSL 3.0")
 	case h.SupportedVersion == 0 && tlsmsg.IsDowngrade(h.Random):
 		return nil, abort(tlsmsg.AlertIllegalParameter, "the server knows TLS 1.3 and was asked for less: a downgrade")
 	case h.SupportedVersion == 0:
@@ -246,7 +249,7 @@ func (hs *clientHandshake) readParameters() error {
 			return abort(tlsmsg.AlertUnsupportedExtension, "EncryptedExtensions has extension %d, which was not offered", e.Type)
 		}
 		switch e.Type {
-		case tlsmsg.ExtensionServerName, tlsmsg.ExtensionSupportedGroups, tlsmsg.ExtensionALPN, tlsmsg.ExtensionInspection:
+		case tlsmsg.ExtensionServerName, tlsmsg.ExtensionSupportedGroups, tlsmsg.ExtensionALPN, tlsmsg.ExtensionRecordSizeLimit, tlsmsg.ExtensionInspection:
 		default:
 			return abort(tlsmsg.AlertIllegalParameter, "extension %d does not belong in EncryptedExtensions", e.Type)
 		}
@@ -256,6 +259,9 @@ func (hs *clientHandshake) readParameters() error {
 	}
 	if m.ALPN == "" && hs.cfg.RequireALPN {
 		return abort(tlsmsg.AlertNoApplicationProtocol, "the server chose no protocol")
+	}
+	if err := hs.answeredSizeLimit(m.RecordSizeLimit); err != nil {
+		return err
 	}
 	hs.state.NegotiatedProtocol = m.ALPN
 	hs.answer = m.Inspection
@@ -287,7 +293,7 @@ func (hs *clientHandshake) authenticateServer() error {
 	if err := hs.mustBe(msg, tlsmsg.TypeCertificate); err != nil {
 		return err
 	}
-	if err := hs.readPeer(msg, true, true); err != nil {
+	if err := hs.readPeer(msg, hs.hello.Extensions); err != nil {
 		return err
 	}
 	return hs.readFinished(hs.keys.server)

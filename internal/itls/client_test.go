@@ -436,7 +436,7 @@ func TestClientRefusesServerHellos(t *testing.T) {
 		{"inspection", add(built(func(x *tlsmsg.ExtensionBuilder) { x.InspectionAnswer(testAnswer()) })...), tlsmsg.AlertIllegalParameter},
 		{"retry that asks for no change", retry(func(x *tlsmsg.ExtensionBuilder) {}), tlsmsg.AlertIllegalParameter},
 		{"retry for the group that was shared", retry(func(x *tlsmsg.ExtensionBuilder) { x.SelectedGroup(tls.X25519) }), tlsmsg.AlertIllegalParameter},
-		{"retry for a group that was not offered", retry(func(x *tlsmsg.ExtensionBuilder) { x.SelectedGroup(tls.CurveP384) }), tlsmsg.AlertIllegalParameter},
+		{"retry for a group that was not offered", retry(func(x *tlsmsg.ExtensionBuilder) { x.SelectedGroup(tls.CurveP521) }), tlsmsg.AlertIllegalParameter},
 		{"retry with an unknown extension", retry(func(x *tlsmsg.ExtensionBuilder) {
 			x.SelectedGroup(tls.CurveP256)
 			x.Raw(0xabcd, nil)

@@ -22,7 +22,7 @@ type Config struct {
 	Suites []uint16
 
 	// Groups are the key exchange groups, best first; a client sends a share of the first. X25519,
-	// P-256, P-384 and X25519MLKEM768 are known. Default: X25519, then P-256.
+	// P-256, P-384 and X25519MLKEM768 are known. Default: X25519, P-256, P-384.
 	Groups []tls.CurveID
 
 	// Inspection is the client's offer. Default: none is sent.
@@ -32,6 +32,11 @@ type Config struct {
 	// none. An error ends the handshake with access_denied. A nil answer sends none; an answer to no
 	// offer is an error. Default: no answer.
 	AnswerInspection func(*tlsmsg.InspectionOffer) (*tlsmsg.InspectionAnswer, error)
+
+	// RecordSizeLimit is the most bytes of content, type and padding that a protected record of the peer
+	// may hold, for an end with little memory (RFC 8449). A peer that does not know the extension sends
+	// what TLS allows, and is not refused for it. Default: 16,385, all that TLS allows; at least 64.
+	RecordSizeLimit int
 
 	// RequireALPN makes an application protocol mandatory, as it is in tunnels: an end that offers
 	// none, or chooses none, is refused with no_application_protocol. Default: optional.
@@ -84,7 +89,7 @@ func (c *Config) suite(id uint16) *suite {
 
 func (c *Config) groups() []tls.CurveID {
 	if c.Groups == nil {
-		return []tls.CurveID{tls.X25519, tls.CurveP256}
+		return []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
 	}
 	return c.Groups
 }
@@ -105,6 +110,9 @@ func (c *Config) check(conn net.Conn, client bool) error {
 	}
 	if len(c.groups()) == 0 || slices.ContainsFunc(c.groups(), func(g tls.CurveID) bool { return !knownGroup(g) }) {
 		return errors.New("itls: Groups holds a group that is not implemented")
+	}
+	if err := c.checkRecordSizeLimit(); err != nil {
+		return err
 	}
 	if c.TLS == nil {
 		return errors.New("itls: Config.TLS is nil")

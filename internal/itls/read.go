@@ -248,7 +248,7 @@ func (c *Conn) admit(h tlsmsg.RecordHeader) error {
 	case h.Type == tlsmsg.TypeAlert && !c.client && c.in.compatCCS && c.in.seq == 0:
 		// A client that refuses our ServerHello has no keys to say so with. Nobody vouches for
 		// this alert, but all it can do is end the handshake.
-		if h.Length != 2 {
+		if h.Length > 2 {
 			return abort(tlsmsg.AlertDecodeError, "alert of %d bytes", h.Length)
 		}
 	default:
@@ -259,6 +259,9 @@ func (c *Conn) admit(h tlsmsg.RecordHeader) error {
 
 // receiveAlert returns nil for an alert that means nothing by itself.
 func (c *Conn) receiveAlert(data []byte) error {
+	if len(data) == 0 {
+		return abort(tlsmsg.AlertUnexpectedMessage, "empty alert") // RFC 8446, section 5.4
+	}
 	if len(data) != 2 {
 		return abort(tlsmsg.AlertDecodeError, "alert of %d bytes", len(data))
 	}

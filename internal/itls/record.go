@@ -24,6 +24,9 @@ type half struct {
 	ivTail uint64 // the last 8 bytes of write_iv, which the sequence number is XORed into
 	seq    uint64
 	tag    [maxTag]byte
+
+	sizeLimit int // see limit; 0 is the largest
+	largest   int // the most that a record of the peer has held
 }
 
 // setSecret takes the traffic secret of a new epoch. Key and IV are as long as the hash: an IV of 12
@@ -90,7 +93,8 @@ func (h *half) open(record []byte) (tlsmsg.ContentType, []byte, error) {
 		return 0, nil, &AlertError{Alert: tlsmsg.AlertBadRecordMAC, Err: &RecordError{h.seq - 1}}
 	}
 	inner := record[tlsmsg.RecordHeaderLen:end]
-	if len(inner) > tlsmsg.MaxPlaintext+1 {
+	h.largest = max(h.largest, len(inner))
+	if len(inner) > h.limit() {
 		return 0, nil, abort(tlsmsg.AlertRecordOverflow, "record holds more than its limit")
 	}
 	for i := len(inner) - 1; i >= 0; i-- {

@@ -36,8 +36,9 @@ type serverHandshake struct {
 	scheme tls.SignatureScheme
 	keys   schedule
 
-	truncated []byte   // hash of the messages up to the binders of the last ClientHello
-	resumed   *resumed // nil in a full handshake
+	request   []tlsmsg.Extension // of CertificateRequest
+	truncated []byte             // hash of the messages up to the binders of the last ClientHello
+	resumed   *resumed           // nil in a full handshake
 }
 
 // readHello reads the first ClientHello and checks it by itself.
@@ -75,7 +76,8 @@ func (hs *serverHandshake) readHello() error {
 // checkClientHello checks what every ClientHello of TLS 1.3 must hold (RFC 8446, sections 4.1.2 and
 // 9.2).
 func checkClientHello(h *tlsmsg.ClientHello) error {
-	if !slices.Contains(h.SupportedVersions, tlsmsg.VersionTLS13) {
+	// supported_versions decides, but SSL 3.0 is refused wherever it stands (RFC 8446, appendix D.5).
+	if h.LegacyVersion == tlsmsg.VersionSSL3 || !slices.Contains(h.SupportedVersions, tlsmsg.VersionTLS13) {
 		return abort(tlsmsg.AlertProtocolVersion, "the client does not speak TLS 1.3")
 	}
 	if !bytes.Equal(h.Compression, []byte{0}) {
@@ -278,6 +280,7 @@ func (hs *serverHandshake) sendHello() error {
 		return &AlertError{Alert: tlsmsg.AlertIllegalParameter, Err: err}
 	}
 	hs.negotiated(hs.chosen, share.Group, hs.hello.ServerName)
+	hs.peerSizeLimit(hs.hello.RecordSizeLimit)
 	hs.state.DidResume = hs.resumed != nil
 	var random [32]byte
 	rand.Read(random[:])
@@ -373,6 +376,10 @@ func (hs *serverHandshake) appendExtensions(b []byte) ([]byte, error) {
 	if p := hs.state.NegotiatedProtocol; p != "" {
 		x.ALPN(p)
 	}
+	if hs.hello.RecordSizeLimit > 0 {
+		x.RecordSizeLimit(hs.cfg.recordSizeLimit())
+		hs.in.sizeLimit = hs.cfg.recordSizeLimit()
+	}
 	if hs.answer != nil {
 		x.InspectionAnswer(hs.answer)
 	}
@@ -399,11 +406,11 @@ func (hs *serverHandshake) appendRequest(b []byte) ([]byte, error) {
 			x.CertificateAuthorities(names)
 		}
 	}
-	extensions, err := x.Extensions()
-	if err != nil {
+	var err error
+	if hs.request, err = x.Extensions(); err != nil {
 		return nil, err
 	}
-	return hs.appendMessage(b, &tlsmsg.CertificateRequest{Extensions: extensions})
+	return hs.appendMessage(b, &tlsmsg.CertificateRequest{Extensions: hs.request})
 }
 
 // readClient reads [Certificate [CertificateVerify]] Finished and enters the application epoch.
@@ -422,7 +429,7 @@ func (hs *serverHandshake) readClient() error {
 		if err != nil {
 			return err
 		}
-		if err := hs.readPeer(msg, true, true); err != nil {
+		if err := hs.readPeer(msg, hs.request); err != nil {
 			return err
 		}
 	}

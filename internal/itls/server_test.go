@@ -275,7 +275,7 @@ func TestServerRefusesAClientsLastFlight(t *testing.T) {
 				return err
 			}
 			return hs.record(tlsmsg.TypeHandshake, m)
-		}, tlsmsg.AlertDecryptError},
+		}, tlsmsg.AlertDecodeError},
 		{"message that spans Finished and the next keys", func(hs *clientHandshake) error {
 			m, err := hs.appendFinished(nil, hs.keys.client)
 			if err != nil {

@@ -57,7 +57,7 @@ func (c *Conn) writeData(b []byte) (n int, err error) {
 		if err := c.flushPending(); err != nil {
 			return n, err
 		}
-		chunk := b[:min(len(b), c.suite.maxData())]
+		chunk := b[:min(len(b), c.suite.maxData(), c.out.limit()-1)]
 		if err := c.writeRecord(tlsmsg.TypeApplicationData, chunk); err != nil {
 			return n, err
 		}
@@ -167,7 +167,7 @@ func (c *Conn) closeNotify() error {
 // fit in.
 func (c *Conn) queue(messages []byte) (err error) {
 	for len(messages) > 0 && err == nil {
-		n := min(len(messages), tlsmsg.MaxPlaintext-tlsmsg.RecordHeaderLen-1-maxTag)
+		n := min(len(messages), c.maxHandshakeData())
 		c.out.flight, err = c.out.seal(c.out.flight, tlsmsg.TypeHandshake, messages[:n])
 		messages = messages[n:]
 	}

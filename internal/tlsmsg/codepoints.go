@@ -132,6 +132,7 @@ const (
 
 // Versions as they stand on the wire.
 const (
+	VersionSSL3  uint16 = 0x0300
 	VersionTLS12 uint16 = 0x0303
 	VersionTLS13 uint16 = 0x0304
 )
