@@ -3,6 +3,7 @@ package testnet
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"vitrine/client"
 	"vitrine/frames"
@@ -280,6 +282,120 @@ func TestModesOfEachHost(t *testing.T) {
 					t.Errorf("%v at %s: offered %v", x.rt.Levels, x.host, e.Offered)
 				}
 			}
+		}
+	})
+}
+
+// Rules that need everything and match nothing, on every kind of exchange: nothing is changed, lost or late.
+func TestRulesThatNeedEverythingPassEveryExchange(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		echo := new(echo)
+		n := New(t, Config{Handler: echo, Proxy: func(n *Net, p *proxy.Proxy) {
+			n.govern(p, rule("a", "kill", `request.body.contains("NOPE") || response.body.contains("NOPE")`)+
+				rule("b", "allow", `request.size == 1234567 && response.size == 7654321`)+
+				rule("c", "kill", `response.status == 599 || response.body.matches("^NO[A-Z]+$")`))
+		}})
+		for _, size := range []int{0, 1, 5000, 65535, 65536, 65537, 300_000} {
+			for _, x := range []struct {
+				method  string
+				up      bool
+				chunked bool
+				trailer bool
+				expect  bool
+				status  int
+			}{
+				{method: "GET"},
+				{method: "GET", chunked: true},
+				{method: "GET", trailer: true},
+				{method: "HEAD"},
+				{method: "POST", up: true},
+				{method: "POST", up: true, chunked: true, trailer: true},
+				{method: "PUT", up: true, expect: true},
+				{method: "GET", status: 204},
+				{method: "GET", status: 304},
+				{method: "DELETE", status: 404},
+			} {
+				name := fmt.Sprintf("%d bytes, %+v", size, x)
+				sent := pattern(size)
+				var body io.Reader
+				if x.up {
+					body = bytes.NewReader(sent)
+				}
+				if x.up && x.chunked {
+					body = struct{ io.Reader }{body}
+				}
+				req := n.request(n.ctx, x.method, "/", body)
+				down := size
+				if x.status == 204 || x.status == 304 {
+					down = 0
+				}
+				req.Header.Set("X-Size", fmt.Sprint(down))
+				if x.status != 0 {
+					req.Header.Set("X-Status", fmt.Sprint(x.status))
+				}
+				if x.chunked {
+					req.Header.Set("X-Chunked", "1")
+				}
+				if x.trailer {
+					req.Header.Set("X-Trailer", "behind")
+				}
+				if x.expect {
+					req.Header.Set("Expect", "100-continue")
+				}
+				start := time.Now()
+				resp, got, err := fetch(n.Client, req)
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+					continue
+				}
+				want := pattern(down)
+				if x.method == "HEAD" {
+					want = nil
+				}
+				if !bytes.Equal(got, want) || x.up && !bytes.Equal(echo.last().body, sent) || x.trailer && resp.Trailer.Get("X-Behind") != "behind" {
+					t.Errorf("%s: %d bytes arrived, the origin has %d, trailer %v", name, len(got), len(echo.last().body), resp.Trailer)
+				}
+				if took := time.Since(start); took > 2*time.Second {
+					t.Errorf("%s: took %v", name, took)
+				}
+			}
+		}
+	})
+}
+
+// A rule that the head of a response decides holds no event of it back.
+func TestARuleThatExcludesEventsLetsThemFlow(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		next := make(chan bool)
+		n := New(t, Config{
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/event-stream")
+				for i := 0; <-next; i++ {
+					fmt.Fprintf(w, "data: %d\n\n", i)
+					http.NewResponseController(w).Flush()
+				}
+			}),
+			Proxy: func(n *Net, p *proxy.Proxy) {
+				n.govern(p, rule("r", "kill", `!response.header("content-type").startsWith("text/event-stream") && response.body.contains("data: 3")`))
+			},
+		})
+		n.Go(func(context.Context) { next <- true }) // the head leaves with the first event
+		start := time.Now()
+		resp, err := n.Client.RoundTrip(n.request(n.ctx, http.MethodGet, "/", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		for i := range 10 {
+			event := fmt.Sprintf("data: %d\n\n", i)
+			got := make([]byte, len(event))
+			if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != event {
+				t.Fatalf("event %d: %q %v", i, got, err)
+			}
+			next <- i < 9
+		}
+		if waited := time.Since(start); waited > 0 {
+			t.Errorf("events waited %v", waited)
 		}
 	})
 }
