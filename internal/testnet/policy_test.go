@@ -134,6 +134,8 @@ func TestNothingOfWhatARuleForbidsArrives(t *testing.T) {
 		{name: "request and response together, of another request", rules: kill(`request.path == "/forbidden" && response.body.contains("SECRET")`), answer: secret, stopped: nowhere},
 		{name: "allowed by an earlier rule", rules: rule("a", "allow", `request.path == "/"`) + kill(`response.body.contains("SECRET")`), answer: secret, stopped: nowhere},
 		{name: "allowed by a later rule", rules: kill(`response.body.contains("SECRET")`) + rule("a", "allow", `request.path == "/"`), answer: secret, rule: "r", stopped: 1},
+		{name: "behind an allow that looks at the response, which allows", rules: rule("a", "allow", `response.status == 200`) + kill(`request.path == "/forbidden"`), target: forbidden, answer: secret, stopped: nowhere},
+		{name: "behind an allow that looks at the response, which does not", rules: rule("a", "allow", `response.status == 200`) + kill(`request.path == "/forbidden"`), target: forbidden, status: 403, answer: secret, rule: "r", stopped: 1},
 		{name: "a rule that cannot be evaluated", rules: kill(`request.headers["x-none"] == "THE-SECRET"`), target: "/" + secret, rule: "rule-error"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
