@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"vitrine/frames"
 	"vitrine/proxy/inspect"
 )
@@ -32,7 +34,7 @@ func rules(t testing.TB, list ...string) *Policy {
 
 // An exchange plays the tunnel: it notes what an inspection holds, and its answers.
 type exchange struct {
-	t  testing.TB
+	t  rapid.TB
 	in *inspection
 
 	mu      sync.Mutex
