@@ -219,6 +219,9 @@ func everyBit(t *testing.T, s shape, d frames.Direction, step int) {
 			}
 		})
 	}
+	if step > 1 {
+		t.Logf("one bit in %d", step)
+	}
 	ty.log(t)
 	if ty.attacks*step < 8*400 || ty.classes["integrity"] == 0 {
 		t.Errorf("only %d bits were flipped", ty.attacks)

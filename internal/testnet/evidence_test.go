@@ -176,7 +176,7 @@ func TestP16EveryByteOfEvidence(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d bytes flipped; %d of them in fields that are the proxy's word", total, accepted)
+	t.Logf("one byte in %d: %d bytes flipped; %d of them in fields that are the proxy's word", step, total, accepted)
 	if accepted == 0 || accepted == total {
 		t.Error("the oracle was not exercised")
 	}
