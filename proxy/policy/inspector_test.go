@@ -314,6 +314,15 @@ func TestABodyIsJudgedAtScanBytes(t *testing.T) {
 	}
 	x = begin(t, p)
 	x.run(t, []step{up(requestHead(0, true), ""), down(responseHeadPart(200, 9, false), "killed by r0")})
+	// The last byte counts, wherever the body is cut.
+	last := rules(t, `kill response.body.endsWith("x")`)
+	last.scan = 4
+	for cut := range 4 {
+		begin(t, last).run(t, []step{
+			up(requestHead(0, true), ""), down(responseHeadPart(200, -1, false), "response"),
+			down(body("abcxyz"[:cut], false), "response"), down(body("abcxyz"[cut:], false), "killed by r0"),
+		})
+	}
 }
 
 // Decoded text is what rules see, and the size is what was on the wire.
@@ -391,5 +400,21 @@ func TestReasonsQuoteNothing(t *testing.T) {
 	x.run(t, []step{up(requestHead(0, true, "Authorization", secret), "killed by rule-error")})
 	if strings.Contains(x.killed.Reason, secret) || !strings.Contains(x.killed.Reason, "r0") {
 		t.Errorf("reason %q", x.killed.Reason)
+	}
+}
+
+// What rules cost an exchange: two that the head decides, and one that reads a body of 2 KB.
+func BenchmarkExchange(b *testing.B) {
+	p := rules(b, `kill request.path.startsWith("/admin") && request.method != "GET"`, `kill response.status == 200 && response.body.contains("MACRO")`)
+	text := strings.Repeat("a page. ", 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		in := newInspection(p, "shop.example:443", &exchange{t: b})
+		in.Request(requestHead(0, true, "Accept", "*/*", "User-Agent", "x"))
+		in.Response(responseHeadPart(200, int64(len(text)), false, "Content-Type", "text/html"))
+		if d := in.Response(body(text, true)); d.Action != inspect.Done {
+			b.Fatal(d)
+		}
+		in.Close(inspect.Outcome{})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -228,8 +229,9 @@ func (r *reader) rule(n *node, ids map[string]bool) {
 		case !ok:
 		case len(s) > maxReason:
 			r.add(reason.at, "reason has %d bytes, at most %d", len(s), maxReason)
-		case strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }):
-			r.add(reason.at, "reason is one line for a person: it has a control character")
+		case strings.ContainsFunc(s, func(c rune) bool { return unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }):
+			// A verdict that has one is refused: both ends show it on a terminal.
+			r.add(reason.at, "reason is one line for a person: it has a character that controls the display")
 		case !made.kill && n.keys["action"] != nil && n.keys["action"].text == "allow":
 			r.add(reason.at, "reason is what a kill says; for an allow rule there is description")
 		}

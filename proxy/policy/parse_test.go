@@ -112,6 +112,7 @@ func TestProblems(t *testing.T) {
 		{"an action", "[[rule]]\nid = 'a'\naction = 'deny'\nwhen = 'true'", []string{`3:10: "deny" is no action`}},
 		{"a long reason", rule("'true'") + "reason = '" + strings.Repeat("a", 257) + "'", []string{"5:10: reason has 257 bytes"}},
 		{"a reason of two lines", rule("'true'") + `reason = "a\nb"`, []string{"5:10: reason is one line"}},
+		{"a reason that turns the text around", rule("'true'") + `reason = "a\u202eb"`, []string{"5:10: reason is one line"}},
 		{"a reason to allow", "[[rule]]\nid = 'a'\naction = 'allow'\nwhen = 'true'\nreason = 'x'", []string{"5:10: reason is what a kill says"}},
 		{"when is no string", rule("true"), []string{"4:8: when is a string"}},
 		{"when is too long", rule("'" + strings.Repeat(" ", maxWhen+1) + "'"), []string{"4:8: when has 4097 bytes"}},
