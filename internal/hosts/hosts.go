@@ -81,16 +81,22 @@ func parsePort(s string) (int, error) {
 // Match says whether p names the host and port of authority, which is canonical. What is no authority is
 // named by no pattern.
 func (p Pattern) Match(authority string) bool {
-	_, port, err := fields.ParseAuthority(authority)
-	if err != nil || p.port != 0 && p.port != port {
+	// The name first, which is cheap: a policy compares thousands of patterns at each CONNECT.
+	i := strings.LastIndexByte(authority, ':')
+	if i < 0 || !p.names(authority[:i]) {
 		return false
 	}
-	host := authority[:strings.LastIndexByte(authority, ':')]
+	_, port, err := fields.ParseAuthority(authority)
+	return err == nil && (p.port == 0 || p.port == port)
+}
+
+func (p Pattern) names(host string) bool {
 	switch {
 	case p.any:
 		return true
 	case p.below:
-		return strings.HasSuffix(host, "."+p.name)
+		name, ok := strings.CutSuffix(host, p.name)
+		return ok && strings.HasSuffix(name, ".")
 	}
 	return p.name != "" && host == p.name
 }

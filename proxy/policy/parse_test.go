@@ -315,3 +315,15 @@ func same(a, b *Policy) bool {
 	}
 	return reflect.DeepEqual(strip(a), strip(b))
 }
+
+// A CONNECT, and a request in an intact tunnel, is compared with every host in the worst case.
+func BenchmarkModes(b *testing.B) {
+	p, err := Parse("f", []byte(strings.Repeat("[[host]]\nmatch = '*.other.example'\nmodes = []\n", maxHosts)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Modes("shop.example:443")
+	}
+}
