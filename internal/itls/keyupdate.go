@@ -1,6 +1,10 @@
 package itls
 
-import "vitrine/internal/tlsmsg"
+import (
+	"errors"
+
+	"vitrine/internal/tlsmsg"
+)
 
 // postHandshake takes handshake bytes that arrived after the handshake: a client's tickets, and
 // KeyUpdates.
@@ -57,10 +61,26 @@ func (c *Conn) receiveKeyUpdate(msg []byte) error {
 	return nil
 }
 
-// sendKeyUpdate answers a request. This package never asks: some peers fail on these suites'
-// KeyUpdates. The caller holds c.out.
-func (c *Conn) sendKeyUpdate() error {
-	msg, err := new(tlsmsg.KeyUpdate).Append(nil)
+// UpdateKeys changes the keys of what is sent from now on, and asks the peer to change its own (RFC 8446,
+// section 4.6.3). Nothing calls it unasked: some peers fail on these suites' KeyUpdates. It fails before
+// the handshake is complete.
+func (c *Conn) UpdateKeys() error {
+	if !c.complete.Load() {
+		return errors.New("itls: UpdateKeys before the handshake is complete")
+	}
+	c.out.Lock()
+	err := c.flushPending()
+	if err == nil {
+		err = c.sendKeyUpdate(true)
+	}
+	c.out.Unlock()
+	c.sendPending()
+	return err
+}
+
+// sendKeyUpdate changes the keys of what is sent. The caller holds c.out.
+func (c *Conn) sendKeyUpdate(request bool) error {
+	msg, err := (&tlsmsg.KeyUpdate{Requested: request}).Append(nil)
 	if err == nil {
 		err = c.writeRecord(tlsmsg.TypeHandshake, msg)
 	}

@@ -140,7 +140,7 @@ func (c *Conn) flushPending() error {
 		}
 		c.out.err = fatal
 	case keyUpdate && c.out.err == nil && !c.out.closed:
-		if err := c.sendKeyUpdate(); err != nil {
+		if err := c.sendKeyUpdate(false); err != nil {
 			return err
 		}
 	}
