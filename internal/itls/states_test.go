@@ -326,7 +326,7 @@ func TestStrayMessagesAndRecordsInAnyState(t *testing.T) {
 		p := s.enter(t, r, noise)
 		plain := p.out.mac == nil
 		want := tlsmsg.AlertUnexpectedMessage
-		var remote, ended bool
+		var remote, cut, closed bool
 		send := p.record
 		switch kind := rapid.SampledFrom([]string{"message", "type", "application data", "alert", "close_notify", "ccs", "unprotected", "forged", "empty"}).Draw(r, "stray"); kind {
 		case "message":
@@ -342,7 +342,7 @@ func TestStrayMessagesAndRecordsInAnyState(t *testing.T) {
 		case "application data":
 			must(r, send(tlsmsg.TypeApplicationData, []byte("x")))
 			if s.connected() {
-				want, ended = 255, true
+				cut = true
 			}
 		case "alert":
 			alert := rapid.Byte().Filter(func(b byte) bool { return b != 0 && b != byte(tlsmsg.AlertUserCanceled) }).Draw(r, "alert")
@@ -352,7 +352,7 @@ func TestStrayMessagesAndRecordsInAnyState(t *testing.T) {
 			must(r, send(tlsmsg.TypeAlert, []byte{rapid.Byte().Draw(r, "level"), 0}))
 			want, remote = tlsmsg.AlertCloseNotify, true
 			if s.connected() {
-				want, remote = 255, false
+				closed = true
 			}
 		case "ccs":
 			// In place of the tolerated one.
@@ -373,11 +373,11 @@ func TestStrayMessagesAndRecordsInAnyState(t *testing.T) {
 		}
 		err := p.end()
 		switch {
-		case ended:
+		case cut:
 			if !errors.Is(err, ErrTruncated) {
 				r.Fatalf("%s: %v, want a truncation", s.name, err)
 			}
-		case want == 255:
+		case closed:
 			if err != nil {
 				r.Fatalf("%s: %v, want the end", s.name, err)
 			}
