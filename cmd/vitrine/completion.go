@@ -48,6 +48,11 @@ func closedSets() map[string][]string {
 		"fetch --consent": {"stored", "ask", "once"},
 		"proxy --modes":   names(fields.Intact, fields.Blind),
 		"proxy --hostile": names(hostile.Modes()...),
+
+		"inner client --suite":  innerSuites(),
+		"inner client --groups": names(innerGroups...),
+		"inner server --suite":  innerSuites(),
+		"inner server --groups": names(innerGroups...),
 	}
 }
 

@@ -45,7 +45,8 @@ func TestTheCompletionScriptsAreThoseOfTheCommands(t *testing.T) {
 // TestEveryValueIsKnownToTheCompletion fails for a new flag or argument until somebody has decided what a shell offers for it.
 func TestEveryValueIsKnownToTheCompletion(t *testing.T) {
 	free := []string{
-		"ADDR", "DATA", "DATE", "DURATION", "HEX", "HOST:PORT:ADDR:PORT", "'K: V'", "ID", "METHOD", "NAME", "PATTERN", "SECONDS", "URL",
+		"ADDR", "DATA", "DATE", "DURATION", "HEX", "HOST:PORT:ADDR:PORT", "'K: V'", "ID", "LABEL:LEN", "METHOD", "NAME", "P[,P...]", "PATTERN",
+		"SECONDS", "URL",
 	}
 	sets := closedSets()
 	for _, c := range testCompletions() {
@@ -73,6 +74,11 @@ func TestWhatIsOfferedIsTaken(t *testing.T) {
 		"fetch --level":   func(s string) error { _, err := client.ParseLevel(s); return err },
 		"proxy --modes":   func(s string) error { _, err := parseModes(s); return err },
 		"proxy --hostile": func(s string) error { _, err := hostile.ParseMode(s); return err },
+
+		"inner client --suite":  func(s string) error { _, err := parseInnerSuites(s); return err },
+		"inner client --groups": func(s string) error { _, err := parseInnerGroups(s); return err },
+		"inner server --suite":  func(s string) error { _, err := parseInnerSuites(s); return err },
+		"inner server --groups": func(s string) error { _, err := parseInnerGroups(s); return err },
 	}
 	for key, parse := range parsers {
 		words := closedSets()[key]
@@ -140,6 +146,10 @@ var completionCases = []struct {
 	{"vitrine fetch --consent s", []string{"stored"}},
 	{"vitrine proxy --hostile fa", []string{"fake-evidence", "false-verdict"}},
 	{"vitrine completion ", []string{"bash", "fish", "zsh"}},
+	{"vitrine inner ", []string{"client", "server"}},
+	{"vitrine inner server --suite TLS_SHA3", []string{"TLS_SHA384_SHA384"}},
+	{"vitrine inner client --groups ", []string{"P-256", "P-384", "X25519", "X25519MLKEM768"}},
+	{"vitrine inner client --session-in a.", []string{"a.pem"}},
 	{"vitrine fetch --level ", []string{"blind", "direct", "intact"}},
 	{"vitrine fetch --level b", []string{"blind"}},
 	{"vitrine fetch https://shop.example/ --level d", []string{"direct"}},

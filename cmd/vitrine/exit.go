@@ -51,12 +51,15 @@ func exitCode(err error) int {
 		integrity   *client.IntegrityError
 		trust       *client.TrustError
 		unreachable *client.UnreachableError
+		inner       *innerError
 	)
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &inner):
+		return inner.status
 	case errors.As(err, &killed):
 		return exitKilled
 	case errors.As(err, &integrity):

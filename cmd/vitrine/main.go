@@ -66,6 +66,7 @@ func newApp(std stdio) *cli.App {
 			fetchCommand(std),
 			consentCommand(std),
 			evidenceCommand(std),
+			innerCommand(std),
 			completionCommand(std),
 			versionCommand(std),
 		},

@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "stock": cmdStock,
-			"value": cmdValue, "prefix": cmdPrefix, "hup": cmdHup,
+			"value": cmdValue, "prefix": cmdPrefix, "hup": cmdHup, "lastline": cmdLastLine,
 		},
 	})
 }
@@ -75,7 +75,7 @@ func (l *lines) String() string {
 }
 
 // cmdServe is "serve NAME vitrine ARGS...": it starts a server, waits for its "listening on", and
-// sets $NAME to its address.
+// sets $NAME to its address. What it prints goes to NAME.out.
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: serve NAME vitrine ARGS...")
@@ -84,6 +84,10 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	s := &server{cmd: exec.Command(path, args[2:]...), log: &lines{grown: make(chan struct{}, 1)}, ready: make(chan string, 1), closed: make(chan struct{})}
 	s.cmd.Dir = ts.MkAbs(".")
+	out, err := os.Create(ts.MkAbs(args[0] + ".out"))
+	ts.Check(err)
+	defer out.Close()
+	s.cmd.Stdout = out
 	stderr, err := s.cmd.StderrPipe()
 	ts.Check(err)
 	ts.Check(s.cmd.Start())
@@ -133,7 +137,8 @@ func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cmdExits is "exits N vitrine ARGS...": the command has to end with status N, and where N is not 0,
-// say why in one line that begins with "vitrine: ", unless it was asked to be verbose.
+// say why in one line that begins with "vitrine: ", unless it was asked to be verbose. "vitrine inner" has said
+// other things before.
 func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits N vitrine ARGS...")
@@ -150,6 +155,9 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	stderr := ts.ReadFile("stderr")
 	if got != want {
 		ts.Fatalf("exit status %d, want %d: %s", got, want, stderr)
+	}
+	if len(args) > 2 && args[2] == "inner" {
+		stderr = lastLine(stderr)
 	}
 	if want != 0 && (strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "vitrine: ")) && !strings.Contains(strings.Join(args, " "), " -v ") {
 		ts.Fatalf("not one clear line: %q", stderr)

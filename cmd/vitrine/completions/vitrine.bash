@@ -4,11 +4,12 @@
 # The commands below a command.
 _vitrine_commands() {
 	case $1 in
-	"vitrine") echo "demo pki origin proxy policy fetch consent evidence completion version" ;;
+	"vitrine") echo "demo pki origin proxy policy fetch consent evidence inner completion version" ;;
 	"vitrine pki") echo "init origin proxy" ;;
 	"vitrine policy") echo "check" ;;
 	"vitrine consent") echo "list grant revoke" ;;
 	"vitrine evidence") echo "show" ;;
+	"vitrine inner") echo "client server" ;;
 	esac
 }
 
@@ -32,6 +33,9 @@ _vitrine_flags() {
 	"vitrine consent revoke") echo "--store --all --json --help -h" ;;
 	"vitrine evidence") echo "--help -h" ;;
 	"vitrine evidence show") echo "--json --roots --nonce --proxy --report --help -h" ;;
+	"vitrine inner") echo "--help -h" ;;
+	"vitrine inner client") echo "--connect --server-name --roots --cert --key --session-in --session-out --key-update --suite --groups --alpn --export --keylog --json --help -h" ;;
+	"vitrine inner server") echo "--listen --cert --key --client-roots --root --suite --groups --alpn --export --keylog --json --help -h" ;;
 	"vitrine completion") echo "--help -h" ;;
 	"vitrine version") echo "--json --help -h" ;;
 	esac
@@ -95,6 +99,28 @@ _vitrine_value() {
 	"vitrine evidence show --proxy") echo "files" ;;
 	"vitrine evidence show --report") echo "files" ;;
 	"vitrine evidence show 1") echo "files" ;;
+	"vitrine inner client --connect") echo "any" ;;
+	"vitrine inner client --server-name") echo "any" ;;
+	"vitrine inner client --roots") echo "files" ;;
+	"vitrine inner client --cert") echo "files" ;;
+	"vitrine inner client --key") echo "files" ;;
+	"vitrine inner client --session-in") echo "files" ;;
+	"vitrine inner client --session-out") echo "files" ;;
+	"vitrine inner client --suite") echo "list TLS_SHA256_SHA256 TLS_SHA384_SHA384" ;;
+	"vitrine inner client --groups") echo "list X25519 P-256 P-384 X25519MLKEM768" ;;
+	"vitrine inner client --alpn") echo "any" ;;
+	"vitrine inner client --export") echo "any" ;;
+	"vitrine inner client --keylog") echo "files" ;;
+	"vitrine inner server --listen") echo "any" ;;
+	"vitrine inner server --cert") echo "files" ;;
+	"vitrine inner server --key") echo "files" ;;
+	"vitrine inner server --client-roots") echo "files" ;;
+	"vitrine inner server --root") echo "dirs" ;;
+	"vitrine inner server --suite") echo "list TLS_SHA256_SHA256 TLS_SHA384_SHA384" ;;
+	"vitrine inner server --groups") echo "list X25519 P-256 P-384 X25519MLKEM768" ;;
+	"vitrine inner server --alpn") echo "any" ;;
+	"vitrine inner server --export") echo "any" ;;
+	"vitrine inner server --keylog") echo "files" ;;
 	"vitrine completion 1") echo "words bash zsh fish" ;;
 	*) return 1 ;;
 	esac

@@ -2,7 +2,7 @@
 
 # __vitrine_takes COMMAND-AND-FLAG: does the flag take a value?
 function __vitrine_takes
-    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --config' 'vitrine proxy --modes' 'vitrine proxy --connect-to' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine proxy --hostile' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --store' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine consent list --store' 'vitrine consent grant --store' 'vitrine consent grant --proxy' 'vitrine consent grant --proxy-roots' 'vitrine consent grant --root' 'vitrine consent grant --scope' 'vitrine consent grant --for' 'vitrine consent grant --until' 'vitrine consent revoke --store' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report'
+    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --config' 'vitrine proxy --modes' 'vitrine proxy --connect-to' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine proxy --hostile' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --store' 'vitrine fetch --level' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine consent list --store' 'vitrine consent grant --store' 'vitrine consent grant --proxy' 'vitrine consent grant --proxy-roots' 'vitrine consent grant --root' 'vitrine consent grant --scope' 'vitrine consent grant --for' 'vitrine consent grant --until' 'vitrine consent revoke --store' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report' 'vitrine inner client --connect' 'vitrine inner client --server-name' 'vitrine inner client --roots' 'vitrine inner client --cert' 'vitrine inner client --key' 'vitrine inner client --session-in' 'vitrine inner client --session-out' 'vitrine inner client --suite' 'vitrine inner client --groups' 'vitrine inner client --alpn' 'vitrine inner client --export' 'vitrine inner client --keylog' 'vitrine inner server --listen' 'vitrine inner server --cert' 'vitrine inner server --key' 'vitrine inner server --client-roots' 'vitrine inner server --root' 'vitrine inner server --suite' 'vitrine inner server --groups' 'vitrine inner server --alpn' 'vitrine inner server --export' 'vitrine inner server --keylog'
 end
 
 # __vitrine_at COMMAND [PLACE]: does the line name this command, with the cursor at this argument, or (2+) at one from there on?
@@ -10,7 +10,7 @@ function __vitrine_at --argument-names command place
     set -l words (commandline -opc)
     set -e words[1]
     set -l path vitrine
-    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine policy' 'vitrine policy check' 'vitrine fetch' 'vitrine consent' 'vitrine consent list' 'vitrine consent grant' 'vitrine consent revoke' 'vitrine evidence' 'vitrine evidence show' 'vitrine completion' 'vitrine version'
+    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine policy' 'vitrine policy check' 'vitrine fetch' 'vitrine consent' 'vitrine consent list' 'vitrine consent grant' 'vitrine consent revoke' 'vitrine evidence' 'vitrine evidence show' 'vitrine inner' 'vitrine inner client' 'vitrine inner server' 'vitrine completion' 'vitrine version'
         set path "$path $words[1]"
         set -e words[1]
     end
@@ -61,6 +61,7 @@ complete -c vitrine -n '__vitrine_at "vitrine" 1' -a policy -d 'check the file t
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a fetch -d 'fetch a URL through the proxy, and say who could read and change it'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a consent -d 'say which proxy may read what, and take it back'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a evidence -d 'explain saved evidence, and verify it again'
+complete -c vitrine -n '__vitrine_at "vitrine" 1' -a inner -d 'speak the inner TLS by itself, on bare TCP, to try it against other stacks'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a completion -d 'print a script that completes commands, flags and their values'
 complete -c vitrine -n '__vitrine_at "vitrine" 1' -a version -d 'print the version, and the commit where the build recorded it'
 complete -c vitrine -n '__vitrine_at "vitrine"' -l help -s h -d 'show help'
@@ -153,6 +154,36 @@ complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l proxy -r -F -d 
 complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l report -r -F -d 'take nonce and proxy from the report of that fetch, a JSON FILE'
 complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine evidence show" 1' -F
+complete -c vitrine -n '__vitrine_at "vitrine inner" 1' -a client -d 'send standard input to a server, and write what it sends to standard output'
+complete -c vitrine -n '__vitrine_at "vitrine inner" 1' -a server -d 'take one client behind the other: send it standard input, and write what it sends to standard output'
+complete -c vitrine -n '__vitrine_at "vitrine inner"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l connect -r -f -d 'the server\'s ADDR, HOST:PORT'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l server-name -r -f -d 'the NAME that its certificate has to have (default: the host of --connect)'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l roots -r -F -d 'verify the server by the roots in PEM FILE (default: the system\'s)'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l cert -r -F -d 'show the server, when it asks, the certificate in PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l key -r -F -d 'its private key, PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l session-in -r -F -d 'resume the session in FILE, if it is for the same name, certificate and protocols'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l session-out -r -F -d 'keep a session that can be resumed in FILE, readable by its owner alone: whoever has it can forge it'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l key-update -d 'behind the handshake, change the keys of both directions; OpenSSL\'s cannot'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l suite -r -f -a '(__fish_complete_list , "string split , TLS_SHA256_SHA256,TLS_SHA384_SHA384")' -d 'the cipher suites, best first, a list S[,S...] of TLS_SHA256_SHA256, TLS_SHA384_SHA384 (default: both)'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l groups -r -f -a '(__fish_complete_list , "string split , X25519,P-256,P-384,X25519MLKEM768")' -d 'the key exchange groups, best first, a list G[,G...] of X25519, P-256, P-384, X25519MLKEM768 (default: all but the last)'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l alpn -r -f -d 'the application protocols, best first, a list P[,P...] (default: none)'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l export -r -f -d 'say what the exporter gives for a label without a context, as LABEL:LEN, LEN in bytes'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l keylog -r -F -d 'append the secrets to FILE (NSS format): whoever has it can forge the session'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l json -d 'say on standard error, in one line of JSON, what each session was, at its end'
+complete -c vitrine -n '__vitrine_at "vitrine inner client"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l listen -r -f -d 'ADDR to listen on, e.g. 127.0.0.1:8449; port 0 picks one'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l cert -r -F -d 'certificate chain, PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l key -r -F -d 'private key, PEM FILE'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l client-roots -r -F -d 'let in only clients whose certificates the roots in PEM FILE vouch for'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l root -r -f -a '(__fish_complete_directories)' -d 'serve the files in DIR over HTTP/1.1'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l suite -r -f -a '(__fish_complete_list , "string split , TLS_SHA256_SHA256,TLS_SHA384_SHA384")' -d 'the cipher suites, best first, a list S[,S...] of TLS_SHA256_SHA256, TLS_SHA384_SHA384 (default: both)'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l groups -r -f -a '(__fish_complete_list , "string split , X25519,P-256,P-384,X25519MLKEM768")' -d 'the key exchange groups, best first, a list G[,G...] of X25519, P-256, P-384, X25519MLKEM768 (default: all but the last)'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l alpn -r -f -d 'the application protocols, best first, a list P[,P...] (default: none)'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l export -r -f -d 'say what the exporter gives for a label without a context, as LABEL:LEN, LEN in bytes'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l keylog -r -F -d 'append the secrets to FILE (NSS format): whoever has it can forge the session'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l json -d 'say on standard error, in one line of JSON, what each session was, at its end'
+complete -c vitrine -n '__vitrine_at "vitrine inner server"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine completion"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine completion" 1' -f -a 'bash zsh fish'
 complete -c vitrine -n '__vitrine_at "vitrine version"' -l json -d 'print one JSON object'
