@@ -16,6 +16,7 @@ import (
 	"vitrine/internal/connectto"
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
+	"vitrine/internal/itls"
 )
 
 // A Dialer opens tunnels. Its tunnels share one connection to the proxy. What is sent through them is
@@ -52,11 +53,16 @@ type Dialer struct {
 	LateEvidence bool
 	// Limits bound what the proxy can make hop 1 hold.
 	Limits Limits
+	// NoResumption has every session with an origin begin with a full handshake. Default: sessions inside
+	// tunnels are resumed, where origin, proxy and all else are the same; the origin, and who reads, then see
+	// that it is the same client.
+	NoResumption bool
 	// Time is the clock for certificates and evidence. Default: time.Now.
 	Time func() time.Time
 
 	hop1   sessions
 	worked memory
+	inners itls.SessionCache // of sessions inside tunnels
 	keyLog keyLog
 }
 
@@ -133,12 +139,16 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 // Close ends the connection to the proxy with its tunnels, and waits for the Dialer's goroutines.
 func (d *Dialer) Close() error {
 	d.hop1.close()
+	d.inners.Clear()
 	return nil
 }
 
 // Forget drops the memory that authority was reached at intact, for a user who was told and accepts
-// less from now on.
-func (d *Dialer) Forget(authority string) { d.worked.forget(authority) }
+// less from now on, and the sessions with it.
+func (d *Dialer) Forget(authority string) {
+	d.worked.forget(authority)
+	d.inners.Forget(func(s *itls.Session) bool { return s.Authority() == authority })
+}
 
 // An attempt is one DialTunnel.
 type attempt struct {
@@ -233,6 +243,7 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 			t.Close()
 		}
 		d.hop1.closeIdle()
+		d.inners.Clear()
 		return nil, end.trust()
 	}
 	switch {

@@ -145,7 +145,7 @@ func (d *Dialer) innerTLS(ctx context.Context, a *attempt, t *Tunnel, stream hop
 	t.stream = hop.NewConn(stream)
 	t.wire = &wire{Conn: t.stream}
 	var refused error
-	conn := itls.Client(&protected{t.wire, t.stream}, &itls.Config{
+	cfg := &itls.Config{
 		TLS: &tls.Config{
 			RootCAs:      d.Roots,
 			ServerName:   a.host,
@@ -160,7 +160,14 @@ func (d *Dialer) innerTLS(ctx context.Context, a *attempt, t *Tunnel, stream hop
 		},
 		Inspection:  offer,
 		RequireALPN: true,
-	})
+	}
+	if !d.NoResumption {
+		cfg.Sessions = &d.inners
+		if a.agreement.Ends != nil {
+			cfg.SessionsUntil = a.agreement.Ends.Done()
+		}
+	}
+	conn := itls.Client(&protected{t.wire, t.stream}, cfg)
 	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.inner())
 	defer cancel()
 	if err := conn.HandshakeContext(tctx); err != nil {

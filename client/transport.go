@@ -39,6 +39,7 @@ type Transport struct {
 	Timeouts          Timeouts
 	LateEvidence      bool
 	Limits            Limits
+	NoResumption      bool
 	Time              func() time.Time
 
 	// MaxTunnels bounds the tunnels that are open at once, idle ones included; more requests wait. It
@@ -69,7 +70,8 @@ func (t *Transport) start() *pool {
 			dialer: &Dialer{
 				Proxy: t.Proxy, ProxyRoots: t.ProxyRoots, Roots: t.Roots, ClientCertificate: t.ClientCertificate,
 				Certificates: t.Certificates, Levels: t.Levels, Consent: t.Consent, ConnectTo: t.ConnectTo,
-				NetDial: t.NetDial, KeyLog: t.KeyLog, Timeouts: t.Timeouts, LateEvidence: t.LateEvidence, Limits: t.Limits, Time: t.Time,
+				NetDial: t.NetDial, KeyLog: t.KeyLog, Timeouts: t.Timeouts, LateEvidence: t.LateEvidence, Limits: t.Limits,
+				NoResumption: t.NoResumption, Time: t.Time,
 			},
 			max:         t.MaxTunnels,
 			idleTimeout: orDefault(t.IdleTimeout, 90*time.Second),

@@ -29,6 +29,7 @@ type Tunnel struct {
 	stream    *hop.Conn // nil at direct
 	report    *Report
 	hop1      *sessions
+	inners    *itls.SessionCache
 	uncount   func() // takes it off hop1's count, once
 
 	// For verdicts and for consent; proxy is nil at direct.
@@ -110,7 +111,7 @@ func (t *Tunnel) opened(d *Dialer, a *attempt) *Tunnel {
 		a.rep.Proxies, a.rep.Proxy = nil, nil
 	}
 	t.report = a.rep
-	t.hop1, t.uncount = &d.hop1, func() {}
+	t.hop1, t.inners, t.uncount = &d.hop1, &d.inners, func() {}
 	if t.stream != nil {
 		d.hop1.count(1)
 		t.uncount = sync.OnceFunc(func() { d.hop1.count(-1) })
@@ -164,6 +165,7 @@ func (t *Tunnel) consentEnded(end *consentEnd) {
 	t.mu.Unlock()
 	t.stream.Stream().Reset(hop.Cancel)
 	t.uncount()
+	t.inners.Clear()
 	t.hop1.closeIdle()
 }
 

@@ -35,6 +35,7 @@ import (
 
 	"vitrine/frames"
 	"vitrine/internal/hop"
+	"vitrine/internal/itls"
 )
 
 // Config says how a server treats proxies. The zero value works.
@@ -65,6 +66,12 @@ type Config struct {
 	// at the same time. Tunnels above it wait, no longer than a handshake may take.
 	Handshakes int
 
+	// ResumeFor is how long after a full inner handshake its session may be resumed, without certificates
+	// and signatures but with a fresh key exchange, the same proxies, and all that says who reads;
+	// default 12 hours, at most 7 days, none when negative or where srv.TLSConfig has
+	// SessionTicketsDisabled. The keys of the tickets are the server's own, in memory, and rotate.
+	ResumeFor time.Duration
+
 	// Time gives the time; default srv.TLSConfig.Time, or time.Now.
 	Time func() time.Time
 }
@@ -74,6 +81,9 @@ type Limits = hop.Limits
 
 // MaxLifetime is the longest Config.Lifetime: what a proxy may cache at most.
 const MaxLifetime = 24 * time.Hour
+
+// maxResumeFor is RFC 8446's, section 4.6.1.
+const maxResumeFor = 7 * 24 * time.Hour
 
 // ErrNoCertificate is what [ConfigureServer] returns for a server without a certificate. Files that
 // are given to ListenAndServeTLS or ServeTLS do not count: net/http keeps them to itself, and the
@@ -93,6 +103,9 @@ func ConfigureServer(srv *http.Server, cfg *Config) error {
 	}
 	if cfg.Lifetime < 0 || cfg.Lifetime > MaxLifetime {
 		return fmt.Errorf("origin: a lifetime of %v is not between 0 and %v", cfg.Lifetime, MaxLifetime)
+	}
+	if cfg.ResumeFor > maxResumeFor {
+		return fmt.Errorf("origin: sessions cannot be resumed for %v, at most %v", cfg.ResumeFor, maxResumeFor)
 	}
 	user := &tls.Config{}
 	if srv.TLSConfig != nil {
@@ -135,6 +148,7 @@ type server struct {
 	handshakes chan struct{} // a token for each inner handshake under way
 	inner      *listener
 	start      sync.Once
+	tickets    *itls.TicketKeys // nil: no inner session is resumed
 
 	mu       sync.Mutex
 	draining chan struct{} // closed by Shutdown
@@ -157,6 +171,9 @@ func newServer(srv *http.Server, cfg *Config, user *tls.Config) *server {
 	}
 	if o.cfg.Time == nil {
 		o.cfg.Time = time.Now
+	}
+	if o.cfg.ResumeFor >= 0 && !user.SessionTicketsDisabled {
+		o.tickets = &itls.TicketKeys{Lifetime: o.cfg.ResumeFor, Time: o.cfg.Time}
 	}
 	o.handshakes = make(chan struct{}, o.cfg.Handshakes)
 	return o

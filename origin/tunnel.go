@@ -148,6 +148,7 @@ func (c *carrier) handOver(ctx context.Context, stream hop.Stream, t *tunnel) er
 	session := itls.Server(hop.NewConn(stream), &itls.Config{
 		TLS:         c.o.innerConfig(t.host, t.cert),
 		RequireALPN: true,
+		Tickets:     c.o.tickets,
 		AnswerInspection: func(offer *tlsmsg.InspectionOffer) (*tlsmsg.InspectionAnswer, error) {
 			if err := sameOffer(offer, t.req.Offer); err != nil {
 				return nil, err
