@@ -31,7 +31,9 @@ type machinePeer struct {
 	ch     *clientHandshake
 	sh     *serverHandshake
 	tested *Conn
-	done   chan error // of the end under test
+	ends   [2]*pipe
+	ended  chan struct{}
+	err    error // of the end under test, when it has ended
 
 	tolerated func(p *machinePeer) error
 }
@@ -192,8 +194,8 @@ type fatal interface {
 	Fatalf(format string, args ...any)
 }
 
-// enter brings an end to a state and returns its peer. The end goes on reading until it fails.
-func (s machineState) enter(t testing.TB, f fatal, tolerated func(p *machinePeer) error) *machinePeer {
+// enter brings an end to a state. The end goes on reading until it fails, or the caller closes p.
+func (p *machinePeer) enter(t testing.TB, f fatal, s machineState, tolerated func(p *machinePeer) error) {
 	cc, sc := clientConfig(), serverConfig()
 	if s.asks {
 		asking(sc)
@@ -207,7 +209,7 @@ func (s machineState) enter(t testing.TB, f fatal, tolerated func(p *machinePeer
 		sc.Groups = []tls.CurveID{tls.CurveP256}
 	}
 	a, b := newPipe()
-	p := &machinePeer{done: make(chan error, 1), tolerated: tolerated}
+	p.tolerated = tolerated
 	if s.client {
 		p.tested, p.Conn = Client(a, cc), Server(b, sc)
 		p.sh = &serverHandshake{Conn: p.Conn}
@@ -220,24 +222,33 @@ func (s machineState) enter(t testing.TB, f fatal, tolerated func(p *machinePeer
 		}
 		p.conn = a
 	}
+	p.ends, p.ended = [2]*pipe{a, b}, make(chan struct{})
 	go func() {
-		_, err := io.Copy(io.Discard, p.tested)
-		p.done <- err
+		defer close(p.ended)
+		_, p.err = io.Copy(io.Discard, p.tested)
 	}()
 	if err := s.reach(p); err != nil {
-		a.Close()
-		f.Fatalf("%s: cannot be reached: %v, %v", s.name, err, <-p.done)
+		p.close()
+		f.Fatalf("%s: cannot be reached: %v, %v", s.name, err, p.err)
 	}
-	return p
 }
 
-// end ends the peer and returns what the end under test failed with.
+// end lets the peer send no more, and returns what the end under test fails with.
 func (p *machinePeer) end() error {
 	_ = p.conn.(*pipe).CloseWrite()
-	err := <-p.done
-	_ = p.tested.conn.Close()
-	_ = p.conn.Close()
-	return err
+	<-p.ended
+	return p.err
+}
+
+// close waits for the end under test, which it cuts off.
+func (p *machinePeer) close() {
+	if p.ended == nil {
+		return
+	}
+	for _, end := range p.ends {
+		_ = end.Close()
+	}
+	<-p.ended
 }
 
 func exchangeOnce(t testing.TB, cc, sc *Config) {
@@ -286,11 +297,13 @@ func TestEveryMessageInEveryState(t *testing.T) {
 				if typ > tlsmsg.TypeCompressedCertificate && typ != tlsmsg.TypeMessageHash && typ%16 != 0 {
 					continue // unknown types are all one; the property below takes any
 				}
-				p := s.enter(t, t, nil)
+				p := new(machinePeer)
+				p.enter(t, t, s, nil)
 				if err := p.record(tlsmsg.TypeHandshake, message); err != nil {
 					t.Fatal(err)
 				}
 				err := p.end()
+				p.close()
 				if unexpected := alertOf(err) == tlsmsg.AlertUnexpectedMessage; unexpected == slices.Contains(s.waits, typ) {
 					t.Errorf("%s: %v", typ, err)
 				}
@@ -323,7 +336,9 @@ func TestStrayMessagesAndRecordsInAnyState(t *testing.T) {
 			}
 			return nil
 		}
-		p := s.enter(t, r, noise)
+		p := new(machinePeer)
+		defer p.close() // a draw that finds nothing panics
+		p.enter(t, r, s, noise)
 		plain := p.out.mac == nil
 		want := tlsmsg.AlertUnexpectedMessage
 		var remote, cut, closed bool
@@ -406,7 +421,9 @@ func TestToleratedRecordsAnywhere(t *testing.T) {
 		}
 		for n := range 4 {
 			t.Run(fmt.Sprintf("%s/%d", s.name, n), func(t *testing.T) {
-				p := s.enter(t, t, func(p *machinePeer) error {
+				p := new(machinePeer)
+				defer p.close()
+				p.enter(t, t, s, func(p *machinePeer) error {
 					for range n {
 						if err := p.Conn.raw(plainCCS); err != nil {
 							return err
