@@ -42,6 +42,7 @@ func kinds() map[string][]vectors.Vector {
 		"signed-verdict":        signedVerdict(),
 		"settings":              settings(),
 		"inner-record":          innerRecord(),
+		"inner-schedule":        innerSchedule(),
 		"proxy-certificate":     proxyCertificate(),
 		"proxy-status":          proxyStatus(),
 		"via":                   via(),
