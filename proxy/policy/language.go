@@ -43,6 +43,7 @@ const (
 	// callHeader is what request.header("x") becomes. A method of request itself would be unknown for as
 	// long as any part of the request is.
 	callHeader = "@header"
+	fieldFirst = "@first"
 )
 
 const (
@@ -89,7 +90,7 @@ func headerMacro(h parser.ExprHelper, target ast.Expr, args []ast.Expr) (ast.Exp
 	if target.Kind() != ast.IdentKind || target.AsIdent() != nameRequest && target.AsIdent() != nameResponse {
 		return nil, nil
 	}
-	return h.NewCall(callHeader, h.NewSelect(h.NewIdent(target.AsIdent()), "@first"), args[0]), nil
+	return h.NewCall(callHeader, h.NewSelect(h.NewIdent(target.AsIdent()), fieldFirst), args[0]), nil
 }
 
 // firstHeader is the first value of a field, or "".
@@ -117,7 +118,7 @@ func (s sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	switch most := uint64(headBytes); {
 	case len(path) == 2 && path[1] == "body":
 		return &cost.SizeEstimate{Max: uint64(s)}
-	case len(path) == 2 && (path[1] == "headers" || path[1] == "@first"):
+	case len(path) == 2 && (path[1] == "headers" || path[1] == fieldFirst):
 		return &cost.SizeEstimate{Max: headFields}
 	default:
 		return &cost.SizeEstimate{Max: most}

@@ -107,6 +107,8 @@ func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args .
 			if of := e.AsSelect().Operand(); of.Kind() == ast.IdentKind {
 				selected[of.ID()] = true
 				to.sees |= needOf(of.AsIdent(), e.AsSelect().FieldName())
+			} else {
+				fieldName(of, e.AsSelect().FieldName(), e.ID(), problem)
 			}
 		case ast.IdentKind:
 			// Comparing a whole request would read its body at no cost, and keep it unknown to the end.
@@ -123,26 +125,45 @@ func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args .
 				}
 			}
 		case ast.CallKind:
-			if call := e.AsCall(); call.FunctionName() == "matches" {
+			call := e.AsCall()
+			args := call.Args()
+			switch call.FunctionName() {
+			case "matches":
 				to.loops = true
-				if pattern := call.Args()[len(call.Args())-1]; pattern.Kind() != ast.LiteralKind {
+				if pattern := args[len(args)-1]; pattern.Kind() != ast.LiteralKind {
 					problem(pattern.ID(), "the pattern of matches() must be a literal: else a peer may write it")
 				}
-			} else if call.FunctionName() == operators.Index {
-				to.upperCase(call, problem)
+			case operators.Index, callHeader:
+				literalName(args[0], args[1], problem)
+			case operators.In:
+				literalName(args[1], args[0], problem)
 			}
 		}
 	}))
 }
 
-// upperCase reports headers["X"], which is never there.
-func (to *rule) upperCase(call ast.CallExpr, problem func(id int64, format string, args ...any)) {
-	of, index := call.Args()[0], call.Args()[1]
-	if of.Kind() != ast.SelectKind || of.AsSelect().FieldName() != "headers" || index.Kind() != ast.LiteralKind {
+func literalName(of, name ast.Expr, problem func(id int64, format string, args ...any)) {
+	if name.Kind() != ast.LiteralKind {
 		return
 	}
-	if s, ok := index.AsLiteral().(types.String); ok && string(s) != strings.ToLower(string(s)) {
-		problem(index.ID(), "names in headers are in lower case: %s", quote(strings.ToLower(string(s))))
+	if s, ok := name.AsLiteral().(types.String); ok {
+		fieldName(of, string(s), name.ID(), problem)
+	}
+}
+
+// fieldName reports the name of a header field that is never there, in which a rule would look in vain. of is
+// what it is looked for in.
+func fieldName(of ast.Expr, name string, id int64, problem func(id int64, format string, args ...any)) {
+	if of.Kind() != ast.SelectKind || of.AsSelect().Operand().Kind() != ast.IdentKind {
+		return
+	}
+	lower, joined := strings.ToLower(name), of.AsSelect().FieldName() == "headers"
+	switch {
+	case !joined && of.AsSelect().FieldName() != fieldFirst:
+	case lower == "host" && of.AsSelect().Operand().AsIdent() == nameRequest:
+		problem(id, "Host is not among the headers: there is request.host")
+	case joined && lower != name:
+		problem(id, "names in headers are in lower case: %s", quote(lower))
 	}
 }
 
