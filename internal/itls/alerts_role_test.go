@@ -211,7 +211,9 @@ func serverScenes() []scene {
 			h.Extensions = append(h.Extensions, tlsmsg.Extension{Type: tlsmsg.ExtensionPreSharedKey, Data: binders(1, 1)}, tlsmsg.Extension{Type: 0x2a2a})
 		}),
 		raw(32, "two binders for one identity", tlsmsg.ExtensionPreSharedKey, binders(1, 2)),
-		raw(32, "no identity", tlsmsg.ExtensionPreSharedKey, binders(0, 0)),
+		raw(32, "a binder for one identity of two", tlsmsg.ExtensionPreSharedKey, binders(2, 1)),
+		raw(40, "no identity", tlsmsg.ExtensionPreSharedKey, binders(0, 0)),
+		raw(40, "no binder", tlsmsg.ExtensionPreSharedKey, binders(1, 0)),
 		again(33, "another random", func(h *tlsmsg.ClientHello) { h.Random[0] ^= 1 }),
 		again(33, "a limit that changed", func(h *tlsmsg.ClientHello) {
 			replaceExtension(h, built(func(x *tlsmsg.ExtensionBuilder) { x.RecordSizeLimit(64) })...)

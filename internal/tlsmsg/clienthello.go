@@ -181,7 +181,10 @@ func (h *ClientHello) decodePSK(data cryptobyte.String) error {
 		}
 		h.PSKBinders = append(h.PSKBinders, binder)
 	}
-	if len(h.PSKIdentities) == 0 || len(h.PSKIdentities) != len(h.PSKBinders) {
+	if len(h.PSKIdentities) == 0 || len(h.PSKBinders) == 0 {
+		return malformed("empty list in pre_shared_key")
+	}
+	if len(h.PSKIdentities) != len(h.PSKBinders) {
 		return illegal("pre_shared_key without one binder for each identity")
 	}
 	return nil
