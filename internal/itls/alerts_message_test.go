@@ -253,6 +253,9 @@ func certificateScenes() []scene {
 			cert := identities().root.issue(&t, profile{names: []string{testName}, key: p224})
 			return mustAppend(&tlsmsg.Certificate{Entries: []tlsmsg.CertificateEntry{{Cert: cert.Certificate[0]}}})
 		}),
+		shown(19, "a key that is not to sign", func(t *testing.T, usage x509.ExtKeyUsage) tls.Certificate {
+			return identities().root.issue(t, profile{names: []string{testName}, usage: usage, keyUsage: x509.KeyUsageKeyEncipherment})
+		}),
 		shown(20, "expired", issued(profile{notAfter: time.Now().Add(-time.Minute)})),
 		shown(21, "a false root of the same name", func(t *testing.T, usage x509.ExtKeyUsage) tls.Certificate {
 			return newAuthority(t, "test root").issue(t, profile{names: []string{testName}, usage: usage})

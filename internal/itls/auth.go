@@ -152,6 +152,12 @@ func (c *Conn) readPeer(certificate []byte, offered []tlsmsg.Extension) error {
 			Err:   &CertificateError{errors.New("its key has no signature scheme in TLS 1.3")},
 		}
 	}
+	if u := certs[0].KeyUsage; u != 0 && u&x509.KeyUsageDigitalSignature == 0 { // RFC 8446, section 4.4.2.2
+		return &AlertError{
+			Alert: tlsmsg.AlertUnsupportedCertificate,
+			Err:   &CertificateError{errors.New("its key usage is not to sign")},
+		}
+	}
 	if err := c.readCertificateVerify(certs[0]); err != nil {
 		return err
 	}
