@@ -140,6 +140,20 @@ func TestKeyUpdatesBehindABusyWriteShareOneAnswer(t *testing.T) {
 	})
 }
 
+// spec: TLS-20
+func TestKeyUpdatesWhileNothingIsSentShareOneAnswer(t *testing.T) {
+	client, server := connect(t, clientConfig(), serverConfig())
+	before := server.outSecret()
+	for range 3 {
+		client.startKeyUpdate(t, true)
+	}
+	exchange(t, client, server)
+	once, err := server.suite.nextSecret(before)
+	if err != nil || !bytes.Equal(once, server.outSecret()) || !bytes.Equal(once, client.inSecret()) {
+		t.Error("three requests did not share one answer")
+	}
+}
+
 // spec: TLS-9 TLS-15 TLS-17
 func TestAfterTheHandshake(t *testing.T) {
 	ticket, err := (&tlsmsg.NewSessionTicket{Lifetime: 7200, Ticket: []byte("ticket"), Nonce: []byte{1}}).Append(nil)
@@ -184,6 +198,11 @@ func TestAfterTheHandshake(t *testing.T) {
 	}{
 		{"tickets", send(ticket, 4), ok, tlsmsg.AlertUnexpectedMessage},
 		{"tickets in pieces", both(send(ticket[:3], 1), send(ticket[3:], 1)), ok, tlsmsg.AlertUnexpectedMessage},
+		{"ticket in pieces of a byte", func(t *testing.T, from *Conn) {
+			for i := range ticket {
+				from.sendHandshake(t, ticket[i:i+1])
+			}
+		}, ok, tlsmsg.AlertUnexpectedMessage},
 		{"malformed ticket", send([]byte{4, 0, 0, 1, 0}, 1), tlsmsg.AlertDecodeError, tlsmsg.AlertUnexpectedMessage},
 		{"records without data, at the limit", record(tlsmsg.TypeApplicationData, nil, maxIdleRecords), ok, ok},
 		{"records without data, above the limit", record(tlsmsg.TypeApplicationData, nil, maxIdleRecords+1), tlsmsg.AlertUnexpectedMessage, tlsmsg.AlertUnexpectedMessage},

@@ -45,6 +45,9 @@ func (c *Conn) receiveKeyUpdate(msg []byte) error {
 	if c.in.keyUpdates > maxKeyUpdates {
 		return abort(tlsmsg.AlertUnexpectedMessage, "more than %d KeyUpdates", maxKeyUpdates)
 	}
+	if err := c.countIdle(); err != nil {
+		return err
+	}
 	if err := c.endOfKeys(); err != nil {
 		return err
 	}
@@ -52,11 +55,11 @@ func (c *Conn) receiveKeyUpdate(msg []byte) error {
 		return err
 	}
 	if u.Requested {
-		// Requests that arrive while a Write is busy get one answer (RFC 8446, section 4.6.3).
+		// It is answered before the next application data: requests that arrive while nothing is sent
+		// get one answer (RFC 8446, section 4.6.3).
 		c.out.pending.Lock()
 		c.out.pending.keyUpdate = true
 		c.out.pending.Unlock()
-		c.sendPending()
 	}
 	return nil
 }

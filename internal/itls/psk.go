@@ -163,7 +163,7 @@ func (c *Conn) takeTicket(msg []byte) error {
 	}
 	r := c.resumption
 	if r == nil || r.taken == maxTickets || len(msg) > maxTicket || m.Lifetime == 0 {
-		return nil
+		return c.countIdle()
 	}
 	r.taken++
 	at := c.wallClock()

@@ -744,3 +744,55 @@ func TestCallbacksJudgeResumedPeers(t *testing.T) {
 		}
 	}
 }
+
+// spec: TLS-43
+func TestServerNameIsNotAcknowledgedInResumption(t *testing.T) {
+	cc, sc := resumable()
+	for _, resumed := range []bool{false, true} {
+		a, b := newPipe()
+		client, server := Client(a, cc), Server(b, sc)
+		done := make(chan error, 1)
+		go func() { done <- server.Handshake() }()
+		hs := &clientHandshake{Conn: client}
+		for _, step := range []func() error{hs.sendHello, hs.readServerHello} {
+			if err := step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		msg, err := hs.expect(tlsmsg.TypeEncryptedExtensions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := tlsmsg.ParseEncryptedExtensions(msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (hs.session != nil) != resumed {
+			t.Fatalf("resumed: %v", !resumed)
+		}
+		if tlsmsg.HasExtension(m.Extensions, tlsmsg.ExtensionServerName) == resumed {
+			t.Errorf("resumed: %v, server_name acknowledged: %v", resumed, resumed)
+		}
+		a.Close()
+		<-done
+		b.Close()
+		meet(t, cc, sc) // leaves a ticket
+	}
+}
+
+// spec: TLS-17
+func TestTicketsThatAreTakenAreNoIdling(t *testing.T) {
+	cc, sc := resumable()
+	for _, more := range []int{0, 1} {
+		client, server := meet(t, cc, sc) // with one ticket
+		ticket := mustAppend(&tlsmsg.NewSessionTicket{Lifetime: 7200, Ticket: []byte("ticket"), Nonce: []byte{1}})
+		for range maxTickets - 1 + maxIdleRecords + more {
+			server.sendHandshake(t, ticket)
+		}
+		server.Write([]byte("data"))
+		_, err := client.Read(make([]byte, 4))
+		if failed := alertOf(err) == tlsmsg.AlertUnexpectedMessage; failed != (more > 0) {
+			t.Errorf("%d tickets above the limit: %v", more, err)
+		}
+	}
+}

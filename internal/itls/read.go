@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxIdleRecords is how many records in a row may carry nothing that the session waits for:
-	// empty ones, tickets, KeyUpdates, change_cipher_spec. It stops a peer that keeps us busy with
-	// records for ever.
+	// maxIdleRecords is how much in a row may come that the session does not wait for: empty records,
+	// change_cipher_spec, user_canceled, KeyUpdates, tickets that are not taken. It stops a peer that
+	// keeps us busy for ever. A part of a message counts with its message, of which the size is bounded.
 	maxIdleRecords = 32
 
 	// maxKeyUpdates is how many KeyUpdates a peer may send in all. Each costs key derivations and,
@@ -37,7 +37,7 @@ type input struct {
 	data []byte // authenticated application data, in buf
 	hand []byte // handshake bytes that are not yet a whole message
 
-	idle       int // records in a row without progress
+	idle       int // records and messages in a row without progress
 	keyUpdates int
 	compatCCS  bool // change_cipher_spec is dropped: between the first ClientHello and the peer's Finished
 }
@@ -86,19 +86,16 @@ func (c *Conn) readApplication() error {
 		c.in.data = data
 		return nil
 	}
-	if err := c.countIdle(); err != nil {
-		return err
-	}
 	if t == tlsmsg.TypeHandshake {
 		return c.postHandshake(data)
 	}
-	return nil
+	return c.countIdle()
 }
 
 func (c *Conn) countIdle() error {
 	c.in.idle++
 	if c.in.idle > maxIdleRecords {
-		return abort(tlsmsg.AlertUnexpectedMessage, "more than %d records in a row without data", maxIdleRecords)
+		return abort(tlsmsg.AlertUnexpectedMessage, "more than %d records or messages in a row without data", maxIdleRecords)
 	}
 	return nil
 }

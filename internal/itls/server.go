@@ -370,7 +370,7 @@ func (hs *serverHandshake) appendAuthentication(b []byte) (_ []byte, err error) 
 
 func (hs *serverHandshake) appendExtensions(b []byte) ([]byte, error) {
 	var x tlsmsg.ExtensionBuilder
-	if hs.hello.ServerName != "" {
+	if hs.hello.ServerName != "" && hs.resumed == nil { // RFC 6066, section 3
 		x.Raw(tlsmsg.ExtensionServerName, nil)
 	}
 	if p := hs.state.NegotiatedProtocol; p != "" {
