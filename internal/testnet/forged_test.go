@@ -369,7 +369,7 @@ func TestP9WhatAProxyKnowsMakesNoMAC(t *testing.T) {
 				p.KeyLog = hops
 				p.Limits.Hop.Resets = hop.Rate{PerSecond: 1e6, Burst: 1e6}
 			},
-			Client: func(_ *Net, tr *client.Transport) { tr.IdleTimeout, tr.KeyLog = -1, inner },
+			Client: func(_ *Net, tr *client.Transport) { tr.IdleTimeout, tr.NoResumption, tr.KeyLog = -1, true, inner },
 			Hop2: func(_ *proxy.Target, s hop.Session) hop.Session {
 				return hostile.Wrap(s, func(uint64) hostile.Mangler {
 					return hostile.NewAttack(func(i int, r []byte) [][]byte {

@@ -114,7 +114,8 @@ func newLab(t *testing.T, s shape, change func(cfg *Config)) *lab {
 	})
 	cfg := Config{
 		Handler: http.HandlerFunc(l.serve),
-		Client:  func(_ *Net, tr *client.Transport) { tr.IdleTimeout = -1 },
+		// Each exchange is as long as the others: none is resumed, but where a test says so.
+		Client: func(_ *Net, tr *client.Transport) { tr.IdleTimeout, tr.NoResumption = -1, true },
 		Proxy: func(_ *Net, p *proxy.Proxy) {
 			// The attacks break hundreds of tunnels in no time.
 			p.Limits.Hop.Resets = hop.Rate{PerSecond: 1e6, Burst: 1e6}
