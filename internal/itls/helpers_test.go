@@ -25,6 +25,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if args := bogoArguments(); args != nil {
+		os.Exit(runBogoShim(args, os.Stdout, os.Stderr))
+	}
 	identities() // with the real clock, before any bubble has its own
 	goleak.VerifyTestMain(m)
 }
@@ -43,6 +46,7 @@ type profile struct {
 	names    []string
 	ips      []net.IP
 	usage    x509.ExtKeyUsage
+	keyUsage x509.KeyUsage // default: digitalSignature
 	key      crypto.Signer
 	notAfter time.Time
 }
@@ -117,6 +121,9 @@ func (a *authority) issue(t testing.TB, p profile) tls.Certificate {
 	if p.usage == 0 {
 		p.usage = x509.ExtKeyUsageServerAuth
 	}
+	if p.keyUsage == 0 {
+		p.keyUsage = x509.KeyUsageDigitalSignature
+	}
 	template := &x509.Certificate{
 		SerialNumber: nextSerial(),
 		Subject:      pkix.Name{CommonName: "leaf"},
@@ -124,7 +131,7 @@ func (a *authority) issue(t testing.TB, p profile) tls.Certificate {
 		IPAddresses:  p.ips,
 		NotBefore:    time.Now().Add(-2 * time.Hour),
 		NotAfter:     p.notAfter,
-		KeyUsage:     x509.KeyUsageDigitalSignature,
+		KeyUsage:     p.keyUsage,
 		ExtKeyUsage:  []x509.ExtKeyUsage{p.usage},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, p.key.Public(), a.key)
