@@ -33,8 +33,9 @@
 // Every rule is asked when the request's head is there, when its body is known (at its end, or at
 // scan_bytes), when the response's head is there, and when that body is known, until what is known decides
 // it. A request is held while a rule that could still matter needs its body or its size; one that was let go
-// is not held again. A response is held until every rule that could matter is decided. So a rule that looks at the response cannot keep the request
-// from the origin.
+// is not held again. A response is held until every rule that could matter is decided. So a rule that looks
+// at the response cannot keep the request from the origin. A client that waits for 100 (Continue) gets none
+// while its request is held: it sends the body when it has waited enough, or the time for holding ends it.
 //
 // What goes wrong ends on the safe side. A kill rule that cannot be evaluated kills, with the rule
 // [RuleError], and one that needs a body in a content coding that is not undone kills with

@@ -21,6 +21,7 @@ type rule struct {
 	at      int // its place in the file
 	program cel.Program
 	sees    need // what it mentions of what comes late
+	expect  bool // it looks at the field Expect
 	loops   bool // it has matches() or a macro, whose work is more than a pass over the text
 }
 
@@ -108,7 +109,7 @@ func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args .
 				selected[of.ID()] = true
 				to.sees |= needOf(of.AsIdent(), e.AsSelect().FieldName())
 			} else {
-				fieldName(of, e.AsSelect().FieldName(), e.ID(), problem)
+				to.fieldName(of, e.AsSelect().FieldName(), e.ID(), problem)
 			}
 		case ast.IdentKind:
 			// Comparing a whole request would read its body at no cost, and keep it unknown to the end.
@@ -134,30 +135,31 @@ func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args .
 					problem(pattern.ID(), "the pattern of matches() must be a literal: else a peer may write it")
 				}
 			case operators.Index, callHeader:
-				literalName(args[0], args[1], problem)
+				to.literalName(args[0], args[1], problem)
 			case operators.In:
-				literalName(args[1], args[0], problem)
+				to.literalName(args[1], args[0], problem)
 			}
 		}
 	}))
 }
 
-func literalName(of, name ast.Expr, problem func(id int64, format string, args ...any)) {
+func (to *rule) literalName(of, name ast.Expr, problem func(id int64, format string, args ...any)) {
 	if name.Kind() != ast.LiteralKind {
 		return
 	}
 	if s, ok := name.AsLiteral().(types.String); ok {
-		fieldName(of, string(s), name.ID(), problem)
+		to.fieldName(of, string(s), name.ID(), problem)
 	}
 }
 
-// fieldName reports the name of a header field that is never there, in which a rule would look in vain. of is
+// fieldName notes the name of a header field, and reports one that is never there, where a rule would look in vain. of is
 // what it is looked for in.
-func fieldName(of ast.Expr, name string, id int64, problem func(id int64, format string, args ...any)) {
+func (to *rule) fieldName(of ast.Expr, name string, id int64, problem func(id int64, format string, args ...any)) {
 	if of.Kind() != ast.SelectKind || of.AsSelect().Operand().Kind() != ast.IdentKind {
 		return
 	}
 	lower, joined := strings.ToLower(name), of.AsSelect().FieldName() == "headers"
+	to.expect = to.expect || lower == "expect"
 	switch {
 	case !joined && of.AsSelect().FieldName() != fieldFirst:
 	case lower == "host" && of.AsSelect().Operand().AsIdent() == nameRequest:

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"slices"
+
+	"cel.dev/cel-go/cel"
 )
 
 // check warns of rules that do not do what one might think.
@@ -14,6 +16,7 @@ func (p *Policy) check(ps *problems) {
 	p.unreachable(ps)
 	p.late(ps)
 	p.streams(ps)
+	p.continues(ps)
 	slices.SortStableFunc(ps.warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
@@ -23,12 +26,7 @@ func (p *Policy) check(ps *problems) {
 func (p *Policy) unreachable(ps *problems) {
 	nothing := facts{request: &request{}, response: &response{}, unknown: everything, patterns: p.patterns[everything|wholeRequest]}
 	var always *rule
-	lastKill := -1
-	for i, r := range p.rules {
-		if r.kill {
-			lastKill = i
-		}
-	}
+	lastKill := p.lastKill()
 	for i, r := range p.rules {
 		s, _ := r.evaluate(context.Background(), &nothing)
 		switch {
@@ -78,4 +76,34 @@ func (p *Policy) streams(ps *problems) {
 			return
 		}
 	}
+}
+
+// continues warns of rules that hold a request whose client sends its body when it is told to.
+func (p *Policy) continues(ps *problems) {
+	unknown := facts{request: &request{}, response: &response{}, unknown: everything, patterns: p.patterns[everything]}
+	for _, field := range []string{"host", "method", "path", "query", "headers", fieldFirst} {
+		unknown.patterns = append(slices.Clip(unknown.patterns), cel.AttributePattern(nameRequest).QualString(field))
+	}
+	for _, r := range p.rules[:p.lastKill()+1] {
+		if r.expect {
+			return
+		}
+		s, needs := r.evaluate(context.Background(), &unknown)
+		if s == undecided && needs&requestBody != 0 {
+			ps.warn(r.at, r.id, "holds a request until its body is there; a client that sent Expect: 100-continue waits for an answer first, most of them a second, and is killed if it waits on")
+		}
+		if r.ends(s) {
+			return
+		}
+	}
+}
+
+// lastKill is the last rule that kills, -1 for none.
+func (p *Policy) lastKill() int {
+	for i, r := range slices.Backward(p.rules) {
+		if r.kill {
+			return i
+		}
+	}
+	return -1
 }
