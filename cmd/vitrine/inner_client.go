@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -47,6 +48,9 @@ func innerClient(c *cli.Context, std stdio) (err error) {
 	defer func() { err = errors.Join(err, setup.close()) }()
 	if setup.config.TLS.ServerName = c.String("server-name"); setup.config.TLS.ServerName == "" {
 		setup.config.TLS.ServerName = host
+	}
+	if name := setup.config.TLS.ServerName; len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return usagef("--server-name: %q is no host name in ASCII", name[:min(len(name), 255)])
 	}
 	cache := new(itls.SessionCache)
 	if c.IsSet("session-in") {

@@ -86,7 +86,7 @@ func serveInnerStream(ctx context.Context, setup *innerSetup, ln net.Listener) e
 			err = s.pass(ctx, in, setup.std.out)
 		}
 		s.end(err)
-		if ctx.Err() != nil {
+		if err == errInnerInterrupted {
 			return nil
 		}
 		if stream, ok := errors.AsType[*streamError](err); ok {

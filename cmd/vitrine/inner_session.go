@@ -23,6 +23,10 @@ const innerPatience = 30 * time.Second
 // lastWords is how long an end waits, once the peer takes nothing more, for the peer to say why.
 const lastWords = 5 * time.Second
 
+// lingering is how long an end that has sent an alert waits for the peer to close. To close at once would
+// reset the connection where bytes are unread, and the peer would not see the alert.
+const lingering = time.Second
+
 // An innerReport is what --json says about a session. Of a handshake that failed only role, peer and
 // error are known.
 type innerReport struct {
@@ -76,10 +80,10 @@ func (s *innerSession) handshake(ctx context.Context, patience time.Duration) er
 	limited, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
 	defer cancel()
 	if err := s.conn.HandshakeContext(limited); err != nil {
-		_ = s.conn.Close()
 		if ctx.Err() != nil {
 			return errInnerInterrupted
 		}
+		s.giveUp(err)
 		return handshakeFailure(s.report.Role, err)
 	}
 	state, r := s.conn.ConnectionState(), &s.report
@@ -103,6 +107,7 @@ func (s *innerSession) handshake(ctx context.Context, patience time.Duration) er
 	if x := s.setup.export; x.length > 0 {
 		secret, err := s.conn.ExportKeyingMaterial(x.label, nil, x.length)
 		if err != nil {
+			s.cut()
 			return err
 		}
 		text := hex.EncodeToString(secret)
@@ -138,6 +143,20 @@ func (s *innerSession) end(err error) {
 // cut ends the session so that the peer does not take what it has for all there was: no close_notify.
 func (s *innerSession) cut() { _ = s.conn.NetConn().Close() }
 
+// giveUp ends a session that failed with err.
+func (s *innerSession) giveUp(err error) {
+	defer s.cut()
+	alert, ok := errors.AsType[*itls.AlertError](err)
+	if !ok || alert.Remote {
+		return
+	}
+	carrier := s.conn.NetConn()
+	if c, ok := carrier.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+		_ = carrier.SetReadDeadline(time.Now().Add(lingering))
+		_, _ = io.CopyN(io.Discard, carrier, 1<<20)
+	}
+}
+
 // pass sends what in has, writes what arrives to out, and returns once both directions are over. When ctx
 // ends it cuts the session and does not wait: nothing can break off a read of standard input, or a write
 // of standard output.
@@ -148,14 +167,14 @@ func (s *innerSession) pass(ctx context.Context, in *standardInput, out io.Write
 	go func() { received <- s.receive(out) }()
 	err := s.send(ctx, in, received)
 	switch {
+	case err == nil:
+		_ = s.conn.Close() // close_notify has been sent
+		return nil
 	case ctx.Err() != nil:
 		return errInnerInterrupted
-	case err != nil:
-		s.cut()
-		return err
 	}
-	_ = s.conn.Close() // close_notify has been sent
-	return nil
+	s.giveUp(err)
+	return err
 }
 
 // receive writes what arrives to out, until close_notify.
@@ -188,9 +207,9 @@ func (s *innerSession) send(ctx context.Context, in *standardInput, received <-c
 	chunks := in.chunks
 	var writing error
 	open, first := true, true // open: close_notify has not been sent; first: nothing else has
-	closeWrite := func() error {
+	closeWrite := func() {
 		chunks, open = nil, false
-		return s.conn.CloseWrite()
+		_ = s.conn.CloseWrite() // a peer that is gone already has said why, or what is received does
 	}
 	for open || received != nil {
 		var err error
@@ -208,7 +227,7 @@ func (s *innerSession) send(ctx context.Context, in *standardInput, received <-c
 			case first && s.report.Role == "server" && received != nil:
 				chunks = nil // nothing to send: the client says when it is over
 			default:
-				err = closeWrite()
+				closeWrite()
 			}
 		case why := <-received:
 			if writing != nil && (why == nil || timedOut(why)) {
@@ -219,7 +238,7 @@ func (s *innerSession) send(ctx context.Context, in *standardInput, received <-c
 			}
 			received = nil
 			if open && (chunks == nil || in.interactive) {
-				err = closeWrite()
+				closeWrite()
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -317,8 +336,10 @@ func handshakeFailure(role string, err error) error {
 		return &innerError{exitOriginTrust, "the server is not trusted: %v; --roots has to name the roots that vouch for it, and --server-name its name", cert.Err}
 	case errors.As(err, &cert):
 		return &innerError{exitOriginTrust, "the client is not trusted: %v", cert.Err}
+	case errors.As(err, &alert) && alert.Remote && !accuses(alert.Alert) && role == "server":
+		return &innerError{exitUnreachable, "the client refuses: %v", err}
 	case errors.As(err, &alert) && alert.Remote && !accuses(alert.Alert):
-		return &innerError{exitUnreachable, "the peer refuses: %v; it has to speak TLS 1.3 with a suite, a group and a protocol of ours, and to know our certificate if it wants one", err}
+		return &innerError{exitUnreachable, "the server refuses: %v; it has to speak TLS 1.3 with a suite, a group and a protocol of ours", err}
 	case errors.As(err, &alert) && !alert.Remote && disagrees(alert.Alert):
 		return &innerError{exitUnreachable, "the peer does not speak what is wanted here: %v", err}
 	case errors.As(err, &alert):

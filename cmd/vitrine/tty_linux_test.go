@@ -28,6 +28,7 @@ func TestTerminalScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "dialogue": cmdDialogue,
+			"halt": cmdHalt,
 		},
 	})
 }
@@ -59,6 +60,9 @@ func cmdDialogue(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	if len(args) > 3 && args[3] == "inner" { // its streams are what the user types and reads
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	}
 	cmd.ExtraFiles = []*os.File{tty}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 3}
 	err = cmd.Start()
