@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// read returns the grants in the file, and what it was then; neither if there is no file.
+// read returns the grants in the file, and what it was then; neither if there is no file. Its errors name the file.
 func read(path string) ([]Grant, fs.FileInfo, error) {
 	if err := checkFolder(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -21,7 +21,7 @@ func read(path string) ([]Grant, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, nil, errors.New("it is not a file") // and opening it may wait for somebody
+		return nil, nil, fmt.Errorf("%s: it is not a regular file", path) // and opening it may wait for somebody
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -35,7 +35,7 @@ func read(path string) ([]Grant, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := checkPrivate(path, info, 0o600); err != nil {
+	if err := checkPrivate(path, info, 0o600, os.Geteuid()); err != nil {
 		return nil, nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
@@ -43,7 +43,10 @@ func read(path string) ([]Grant, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	grants, err := parse(text)
-	return grants, info, err
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return grants, info, nil
 }
 
 // checkFolder is about the folder of the file at path.
@@ -53,14 +56,25 @@ func checkFolder(path string) error {
 	if err != nil {
 		return err
 	}
-	return checkPrivate(folder, info, 0o700)
+	if !info.IsDir() {
+		return fmt.Errorf("%s: it is not a folder", folder)
+	}
+	return checkPrivate(folder, info, 0o700, os.Geteuid())
 }
 
-// checkPrivate refuses what others may read, which tells whom the user visits, or write, which is to agree
-// for the user.
-func checkPrivate(path string, info fs.FileInfo, want fs.FileMode) error {
-	if runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 { // there the mode says nothing of others
+// checkPrivate refuses what others than the user me may read, which tells whom the user visits, or write, which
+// is to agree for the user.
+func checkPrivate(path string, info fs.FileInfo, want fs.FileMode, me int) error {
+	if runtime.GOOS == "windows" { // there the mode says nothing of others
 		return nil
+	}
+	switch owner, known := ownerOf(info); {
+	case known && owner != me:
+		return fmt.Errorf("%s belongs to another user", path)
+	case info.Mode().Perm()&0o077 == 0:
+		return nil
+	case info.IsDir() && filepath.Base(path) != folderName: // others may need it: it is /tmp, or a home
+		return fmt.Errorf("others can read or write in %s (mode %04o); the grants need a folder of your own, such as \"mkdir -m 700\" makes", path, info.Mode().Perm())
 	}
 	return fmt.Errorf("others can read or write %s (mode %04o); only you may: chmod %o %s", path, info.Mode().Perm(), want, path)
 }

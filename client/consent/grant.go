@@ -44,9 +44,65 @@ func (g *Grant) Covers(req *client.ConsentRequest, now time.Time) bool {
 	return g.ProxyRootSPKI == req.ProxyRootSPKI && g.ProxyName == req.ProxyName && now.Before(g.Until) && hosts.MatchAny(g.Scope, req.Authority)
 }
 
-func (g *Grant) equal(o *Grant) bool {
-	return g.ID == o.ID && g.ProxyRootSPKI == o.ProxyRootSPKI && g.ProxyName == o.ProxyName && g.ProxySubject == o.ProxySubject &&
-		slices.Equal(g.Scope, o.Scope) && g.Granted.Equal(o.Granted) && g.Until.Equal(o.Until) && g.Credentials == o.Credentials
+// same says whether two grants allow the same, whenever they end.
+func (g *Grant) same(o *Grant) bool {
+	if g.ProxyRootSPKI != o.ProxyRootSPKI || g.ProxyName != o.ProxyName || g.Credentials != o.Credentials {
+		return false
+	}
+	within := func(a, b []hosts.Pattern) bool {
+		return !slices.ContainsFunc(a, func(p hosts.Pattern) bool { return !slices.Contains(b, p) })
+	}
+	return within(g.Scope, o.Scope) && within(o.Scope, g.Scope)
+}
+
+// continues says whether what was agreed to under old still is.
+func (g *Grant) continues(old *Grant) bool {
+	return g.ID == old.ID && g.same(old) && !g.Until.Before(old.Until)
+}
+
+// put adds g, or makes it one with those that are the same: of two that allow the same, the user who
+// revokes one would still have given the other. The longer time counts.
+func put(grants []Grant, g Grant) ([]Grant, Grant) {
+	at := -1
+	kept := grants[:0]
+	for i := range grants {
+		o := grants[i]
+		if !o.same(&g) {
+			kept = append(kept, o)
+			continue
+		}
+		if at < 0 {
+			at = len(kept)
+			kept = append(kept, o)
+			g.ID, g.Scope = o.ID, o.Scope
+		}
+		// Later of both, so that a clock which was ahead makes no grant too long.
+		if o.Granted.After(g.Granted) {
+			g.Granted = o.Granted
+		}
+		if o.Until.After(g.Until) {
+			g.Until = o.Until
+		}
+		if g.ProxySubject == "" {
+			g.ProxySubject = o.ProxySubject
+		}
+	}
+	if at < 0 {
+		return append(kept, g), g
+	}
+	kept[at] = g
+	return kept, g
+}
+
+// distinct is scope without what comes twice.
+func distinct(scope []hosts.Pattern) []hosts.Pattern {
+	var out []hosts.Pattern
+	for _, p := range scope {
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // check returns what is wrong with a grant, whoever made it.

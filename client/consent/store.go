@@ -21,7 +21,7 @@ var (
 	ErrNoGrant = errors.New("nothing that is stored grants it")
 	// ErrUnknownID is what Revoke's error wraps for an id that no grant has.
 	ErrUnknownID = errors.New("no such grant")
-	// ErrRevoked is the cause of an agreement's end when its grant is gone, or is not what it was.
+	// ErrRevoked is the cause of an agreement's end when its grant is gone, or allows something else, or ends sooner.
 	ErrRevoked = errors.New("the grant was revoked")
 	// ErrExpired is that cause when the grant's time is over.
 	ErrExpired = errors.New("the grant's time is over")
@@ -53,22 +53,28 @@ type agreement struct {
 // watchEvery is how long a revocation by another process, and the end of a grant's time, may go unnoticed.
 const watchEvery = time.Second
 
+// folderName is of the folder that is made for the grants and for nothing else.
+const folderName = "vitrine"
+
 // Path is where a user's grants are: $XDG_STATE_HOME/vitrine/consent.json. XDG_STATE_HOME defaults to
 // ~/.local/state, also where it is not an absolute path.
 func Path() (string, error) {
 	state := os.Getenv("XDG_STATE_HOME")
 	if !filepath.IsAbs(state) {
 		home, err := os.UserHomeDir()
+		if err == nil && !filepath.IsAbs(home) {
+			err = errors.New("the home folder is not an absolute path")
+		}
 		if err != nil {
 			return "", fmt.Errorf("consent: no folder to keep it in: %w", err)
 		}
 		state = filepath.Join(home, ".local", "state")
 	}
-	return filepath.Join(state, "vitrine", "consent.json"), nil
+	return filepath.Join(state, folderName, "consent.json"), nil
 }
 
 // Open reads the store at path. A file that is not there is an empty store, which the first Add makes,
-// with its folder. The file and its folder must be the user's alone to read and to write: who can write
+// with its folder. Both must be owned by the user, and the user's alone to read and to write: who can write
 // there can agree in the user's name. A file that is malformed, too large (1 MiB, 4,096 grants) or of a later
 // version is an error.
 func Open(path string) (*Store, error) {
@@ -105,8 +111,8 @@ func (s *Store) Grants() ([]Grant, error) {
 	return unexpired(grants, time.Now()), err
 }
 
-// Add stores a grant, and returns it with its ID and, if it had none, with now for Granted. Grants whose time is
-// over are dropped. It waits for other processes that are writing; only the user's own can make it wait.
+// Add stores a grant, and returns it as it is stored: with its ID and, if it had none, with now for Granted. One that
+// allows the same is lengthened instead, or stays when it lasts longer. Grants whose time is over are dropped. It waits for other processes that are writing; only the user's own can make it wait.
 func (s *Store) Add(g Grant) (Grant, error) {
 	err := s.change(func(grants []Grant) ([]Grant, error) {
 		if g.Granted.IsZero() {
@@ -114,12 +120,13 @@ func (s *Store) Add(g Grant) (Grant, error) {
 		}
 		g.ID = newID(grants)
 		g.ProxySubject = clean(g.ProxySubject, maxSubject)
-		g.Scope = slices.Clone(g.Scope)
 		g.Granted, g.Until = g.Granted.UTC().Round(0), g.Until.UTC().Round(0)
 		if err := g.check(); err != nil {
 			return nil, err
 		}
-		return append(grants, g), nil
+		g.Scope = distinct(g.Scope)
+		grants, g = put(grants, g)
+		return grants, nil
 	})
 	if err != nil {
 		return Grant{}, err
@@ -145,6 +152,12 @@ func (s *Store) RevokeAll() ([]Grant, error) {
 }
 
 func (s *Store) revoke(which func(*Grant) bool, ids []string) (revoked []Grant, err error) {
+	if there, err := s.exists(); err != nil || !there {
+		if err == nil && len(ids) > 0 {
+			err = fmt.Errorf("%w: %s", ErrUnknownID, ids[0])
+		}
+		return nil, err // and nothing is made for it
+	}
 	err = s.change(func(grants []Grant) (kept []Grant, err error) {
 		for _, id := range ids {
 			if !slices.ContainsFunc(grants, func(g Grant) bool { return g.ID == id }) {
@@ -164,6 +177,14 @@ func (s *Store) revoke(which func(*Grant) bool, ids []string) (revoked []Grant, 
 		return nil, err
 	}
 	return revoked, nil
+}
+
+// exists says whether there is a file.
+func (s *Store) exists() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.readLocked()
+	return s.seen != nil, err
 }
 
 // Ask implements [client.Consent]. Its error wraps ErrNoGrant when no grant covers the request. Where several do, one
@@ -266,16 +287,18 @@ func (s *Store) readLocked() ([]Grant, error) {
 	}
 	grants, info, err := read(s.path)
 	if err != nil {
-		err = fmt.Errorf("consent: %s: %w", s.path, err)
+		err = fmt.Errorf("consent: %w", err)
 		s.endLocked(func(*agreement) error { return err })
 		return nil, err
 	}
 	s.seen = info
 	s.endLocked(func(a *agreement) error {
-		if slices.ContainsFunc(grants, func(g Grant) bool { return g.equal(&a.grant) }) {
-			return nil
+		i := slices.IndexFunc(grants, func(g Grant) bool { return g.continues(&a.grant) })
+		if i < 0 {
+			return ErrRevoked
 		}
-		return ErrRevoked
+		a.grant = grants[i]
+		return nil
 	})
 	return grants, nil
 }
@@ -303,11 +326,11 @@ func (s *Store) change(f func(grants []Grant) ([]Grant, error)) error {
 		return err
 	}
 	text, err := format(grants)
-	if err == nil {
-		err = replace(s.path, text, s.seen)
-	}
 	if err != nil {
 		return fmt.Errorf("consent: %s: %w", s.path, err)
+	}
+	if err := replace(s.path, text, s.seen); err != nil {
+		return fmt.Errorf("consent: %w", err)
 	}
 	_, err = s.readLocked()
 	return err

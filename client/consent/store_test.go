@@ -2,6 +2,7 @@ package consent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -485,7 +486,7 @@ func TestAWriteIsWholeOrNotAtAll(t *testing.T) {
 	if err := os.WriteFile(path+".new", []byte(`{"version":1,"gra`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	add(t, s, sample(t))
+	add(t, s, sample(t, "shop.example"))
 	if len(grants(t, s)) != 2 {
 		t.Error("what another process left in the way counts")
 	}
@@ -523,7 +524,9 @@ func TestTheStoreIsBounded(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Add(list[0]); err == nil || !strings.Contains(err.Error(), "revoke some") {
+	another := list[0]
+	another.ProxyName = "grass.example"
+	if _, err := s.Add(another); err == nil || !strings.Contains(err.Error(), "revoke some") {
 		t.Errorf("a full store: %v", err)
 	}
 	if after, err := os.ReadFile(path); err != nil || string(after) != string(text) || len(grants(t, s)) != len(list) {
@@ -532,7 +535,7 @@ func TestTheStoreIsBounded(t *testing.T) {
 	if _, err := s.Revoke(list[0].ID); err != nil {
 		t.Error(err)
 	}
-	add(t, s, list[0])
+	add(t, s, another)
 	if _, err := format(make([]Grant, maxGrants+1)); err == nil {
 		t.Error("too many grants were written")
 	}
@@ -550,12 +553,12 @@ func otherProcess(job, path, id string) error {
 		_, err := s.Revoke(id)
 		return err
 	case "write":
-		every, err := hosts.Parse("*")
-		if err != nil {
-			return err
-		}
 		for i := range 24 {
-			g, err := s.Add(Grant{ProxyRootSPKI: [32]byte{9}, ProxyName: "glass.example", Scope: []hosts.Pattern{every}, Until: time.Now().Add(time.Hour)})
+			host, err := hosts.Parse(rand.Text() + ".example") // the same twice would be one
+			if err != nil {
+				return err
+			}
+			g, err := s.Add(Grant{ProxyRootSPKI: [32]byte{9}, ProxyName: "glass.example", Scope: []hosts.Pattern{host}, Until: time.Now().Add(time.Hour)})
 			if err != nil {
 				return err
 			}
