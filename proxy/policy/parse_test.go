@@ -224,6 +224,7 @@ func TestWarnings(t *testing.T) {
 		{"a request that waits for 100 (Continue)", []string{`kill request.method == "POST" && request.header("x") == "y" && request.body.contains("x")`}, []string{"r0 holds a request"}},
 		{"and for its response too", []string{`kill response.status == 200 && request.body.contains("x")`}, []string{"r0 holds a request"}},
 		{"an allow rule holds it", []string{`allow request.body == "x"`, `kill request.path == "/"`}, []string{"r0 holds a request"}},
+		{"behind a rule that looks at the head", []string{`kill request.path == "/"`, `kill request.body.contains("x")`}, []string{"r1 holds a request"}},
 		{"such requests are excluded by the rule", []string{`kill request.header("Expect") == "" && request.body.contains("x")`}, nil},
 		{"such requests are excluded by another rule", []string{`kill "expect" in request.headers`, `kill request.body.contains("x")`}, nil},
 		{"the response comes first", []string{`kill response.status == 200 ? request.body.contains("x") : false`}, nil},

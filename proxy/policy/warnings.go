@@ -92,7 +92,7 @@ func (p *Policy) continues(ps *problems) {
 		if s == undecided && needs&requestBody != 0 {
 			ps.warn(r.at, r.id, "holds a request until its body is there; a client that sent Expect: 100-continue waits for an answer first, most of them a second, and is killed if it waits on")
 		}
-		if r.ends(s) {
+		if s == yes {
 			return
 		}
 	}
