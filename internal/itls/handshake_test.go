@@ -31,6 +31,19 @@ var serverCertificates = sync.OnceValue(func() map[string]tls.Certificate {
 	return m
 })
 
+// clientCertificates is the same for clients.
+var clientCertificates = sync.OnceValue(func() map[string]tls.Certificate {
+	var t fataler
+	m := map[string]tls.Certificate{}
+	for _, kind := range []string{"P-256", "P-384", "Ed25519", "RSA-2048"} {
+		cert := identities().root.issue(&t, profile{usage: x509.ExtKeyUsageClientAuth, key: newKey(&t, kind)})
+		cert.OCSPStaple = []byte("client's ocsp of " + kind)
+		cert.SignedCertificateTimestamps = [][]byte{[]byte("client's sct")}
+		m[kind] = cert
+	}
+	return m
+})
+
 // spec: TLS-1 TLS-6 TLS-13
 func TestHandshakeMatrix(t *testing.T) {
 	type groups struct {
