@@ -5,10 +5,10 @@
 // Call [Client] or [Server] on the connection that carries the session, then
 // [Conn.HandshakeContext]. The result is a [net.Conn].
 //
-// It is TLS 1.3 only, with TLS_SHA256_SHA256 and TLS_SHA384_SHA384 only, a full handshake only: no
-// earlier version, no encrypting suite, no resumption, no early data. Because nothing is
-// confidential in it, it runs only inside a hop, which is what [Protected] says; anything else needs
-// [Config.UnprotectedForTests].
+// It is TLS 1.3 only, with TLS_SHA256_SHA256 and TLS_SHA384_SHA384 only: no earlier version, no
+// encrypting suite, no early data. Sessions are resumed where [Config.Sessions] and [Config.Tickets]
+// say so, with a fresh key exchange. Because nothing is confidential in it, it runs only inside a hop,
+// which is what [Protected] says; anything else needs [Config.UnprotectedForTests].
 //
 // It takes a [tls.Config] and honours exactly Certificates, GetCertificate, GetConfigForClient,
 // RootCAs, ClientCAs, ClientAuth, ServerName, NextProtos, Time, VerifyConnection,
