@@ -124,13 +124,13 @@ func (m *message) missing(body, size need) (unknown, lost need) {
 	return unknown, lost
 }
 
-// headers are the two maps that rules see, and how many bytes there are in them.
+// headers are the two maps that rules see, and how much text there is in them.
 func headers(h http.Header) (joined, first map[string]string, size int) {
 	joined, first = make(map[string]string, len(h)), make(map[string]string, len(h))
 	for name, values := range h {
 		name = strings.ToLower(name)
 		joined[name], first[name] = strings.Join(values, ", "), values[0]
-		size += len(name) + len(joined[name])
+		size += fieldWork + len(name) + len(joined[name])
 	}
 	return joined, first, size
 }

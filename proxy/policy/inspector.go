@@ -9,11 +9,14 @@ import (
 )
 
 const (
-	// slowText is how much text a rule with matches() or a macro goes through at once, and longText how much
-	// any other one does: beyond, an evaluation may take more than 50 µs, for which it would keep the tunnel's
-	// lock and the hop's goroutine, and so every other tunnel of the hop.
-	slowText = 4 << 10
-	longText = 64 << 10
+	// slowWork is what an evaluation may take here. Beyond, it would keep the tunnel's lock and the hop's
+	// goroutine, and so every other tunnel of the hop, for more than some 100 µs. It is counted in bytes that
+	// a rule goes through: once, for each state of a pattern, and macroWork times for each macro around that.
+	slowWork  = 100_000
+	macroWork = 32
+	// ruleWork is what a rule takes without any text, and fieldWork what a field takes that is empty.
+	ruleWork  = 2000
+	fieldWork = 32
 )
 
 // inspector is the rules as an Inspector.

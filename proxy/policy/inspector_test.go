@@ -347,7 +347,15 @@ func TestABodyThatNobodyMentionsIsNotKept(t *testing.T) {
 
 // Long work goes to another goroutine, which holds the message meanwhile, and gives the same answers.
 func TestLongWorkIsDoneElsewhere(t *testing.T) {
-	long := strings.Repeat("a", slowText)
+	long := strings.Repeat("a", 40<<10)
+	fields := requestHead(0, true)
+	for i := range headFields {
+		fields.Head.Header.Add(fmt.Sprintf("X%d", i), "")
+	}
+	many := make([]string, maxRules)
+	for i := range many {
+		many[i] = fmt.Sprintf(`kill request.path == "/%d"`, i)
+	}
 	for _, x := range []struct {
 		name  string
 		rules []string
@@ -365,8 +373,11 @@ func TestLongWorkIsDoneElsewhere(t *testing.T) {
 			[]string{`kill request.header("x").matches("b$") || response.status == 500`},
 			[]step{up(requestHead(0, true, "X", long), ""), down(responseHeadPart(500, 0, true), "killed by r0")},
 		},
+		{"a pattern of many states and a short text", []string{`kill request.path.matches("^/(b?){200}a$")`}, []step{up(longPath(200), "done")}},
+		{"fields for each field", []string{`kill request.headers.exists(a, request.headers.exists(b, a == b + "x"))`}, []step{up(fields, "done")}},
+		{"many rules", many, []step{up(requestHead(0, true), "done")}},
 		{"long text without loops", []string{`kill response.body.contains("b")`}, []step{
-			up(requestHead(0, true, "X", long), ""), down(responseHeadPart(200, -1, false), "response"), down(body(strings.Repeat("a", longText)+"b", false), "done"),
+			up(requestHead(0, true, "X", long), ""), down(responseHeadPart(200, -1, false), "response"), down(body(strings.Repeat("a", defaultScan)+"b", false), "done"),
 		}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -377,6 +388,13 @@ func TestLongWorkIsDoneElsewhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// longPath is a head with a path of n letters.
+func longPath(n int) inspect.Part {
+	p := requestHead(0, true)
+	p.Head.Path = "/" + strings.Repeat("a", n)
+	return p
 }
 
 // Close ends long work and waits for it; an answer behind it is none.

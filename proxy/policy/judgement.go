@@ -34,15 +34,13 @@ func (j judgement) ready(i int, f *facts) bool {
 
 // slow says whether asking the rules about f may take long.
 func (j judgement) slow(rules []*rule, f *facts) bool {
-	if f.text <= slowText {
-		return false
-	}
+	work := 0
 	for i, r := range rules {
-		if j.ready(i, f) && (r.loops || f.text > longText) {
-			return true
+		if j.ready(i, f) {
+			work += ruleWork + r.work*f.text
 		}
 	}
-	return false
+	return work > slowWork
 }
 
 // ask asks the rules about f, up to the first that settles the exchange. None is asked again once it is

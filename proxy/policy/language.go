@@ -63,9 +63,10 @@ const (
 
 // A language compiles the rules of a policy.
 type language struct {
-	env   *cel.Env
-	limit uint64 // of the cost of an evaluation
-	sizes sizes
+	env     *cel.Env
+	limit   uint64 // of the cost of an evaluation
+	longest int    // text that there can be
+	sizes   sizes
 }
 
 func newLanguage(scan int) (*language, error) {
@@ -82,7 +83,8 @@ func newLanguage(scan int) (*language, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	return &language{env: env, limit: uint64(costFactor * max(scan, headBytes)), sizes: sizes(scan)}, nil
+	longest := max(scan, headBytes)
+	return &language{env: env, limit: uint64(costFactor * longest), longest: longest, sizes: sizes(scan)}, nil
 }
 
 // headerMacro turns request.header(x) into @header(request.@first, x).

@@ -135,6 +135,8 @@ func TestProblems(t *testing.T) {
 		{"a variable called request", rule("'[1].all(request, request == 1)'"), []string{"4:16: the variable of a macro", "4:26: request is used"}},
 		{"a pattern from a peer", rule("'request.path.matches(request.query)'"), []string{"4:37: the pattern of matches() must be a literal"}},
 		{"a pattern that is none", rule("'request.path.matches(\"(\")'"), []string{"4:30: "}},
+		{"a pattern of many states", rule("'request.path.matches(\"^(a?){1000}(b?){1000}$\")'"), []string{"4:30: the pattern is too large for texts of 65536 bytes: 8004 states, at most 1024"}},
+		{"a pattern for long texts", "scan_bytes = 524288\n" + rule("'request.path.matches(\"a{200}\")'"), []string{"5:30: the pattern is too large for texts of 524288 bytes: 20"}},
 		{"an upper-case header", rule("'request.headers[\"Cookie\"] == \"\"'"), []string{`4:25: names in headers are in lower case: "cookie"`}},
 		{"an upper-case header in headers", rule("'\"Cookie\" in request.headers'"), []string{`4:9: names in headers are in lower case: "cookie"`}},
 		{"an upper-case header as a field", rule("'request.headers.Cookie == \"\"'"), []string{`4:24: names in headers are in lower case: "cookie"`}},

@@ -22,7 +22,7 @@ type rule struct {
 	program cel.Program
 	sees    need // what it mentions of what comes late
 	expect  bool // it looks at the field Expect
-	loops   bool // it has matches() or a macro, whose work is more than a pass over the text
+	work    int  // how much evaluating it takes for each byte of text: see slowWork
 }
 
 // A need is a set of what can be unknown of an exchange.
@@ -83,13 +83,14 @@ func (r *reader) compile(to *rule, when *node) {
 		return
 	}
 	n := len(r.problems.list)
-	to.inspect(checked.NativeRep(), problem)
+	matched := make(patterns)
+	to.inspect(checked.NativeRep(), matched, r.lang.longest, problem)
 	if len(r.problems.list) > n {
 		return
 	}
 	var err error
 	to.program, err = r.lang.env.Program(checked,
-		cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval), cel.CostLimit(r.lang.limit), cel.InterruptCheckFrequency(interrupt))
+		cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval), cel.CostLimit(r.lang.limit), matched.costs(r.lang.limit), cel.InterruptCheckFrequency(interrupt))
 	if err != nil {
 		r.add(when.at, "%s", words(err.Error()))
 		return
@@ -99,9 +100,11 @@ func (r *reader) compile(to *rule, when *node) {
 	}
 }
 
-// inspect notes what the rule mentions, and reports what a rule may not do.
-func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args ...any)) {
+// inspect notes what the rule mentions and what evaluating it takes, and reports what a rule may not do.
+func (to *rule) inspect(a *ast.AST, matched patterns, longest int, problem func(id int64, format string, args ...any)) {
 	selected := make(map[int64]bool)
+	to.work = 1
+	macros := 0
 	ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
 		case ast.SelectKind:
@@ -119,7 +122,7 @@ func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args .
 		case ast.StructKind:
 			problem(e.ID(), "a rule makes no %s", e.AsStruct().TypeName())
 		case ast.ComprehensionKind:
-			to.loops = true
+			macros++
 			for _, name := range []string{e.AsComprehension().IterVar(), e.AsComprehension().IterVar2()} {
 				if name == nameRequest || name == nameResponse {
 					problem(e.ID(), "the variable of a macro cannot be named %s", name)
@@ -130,10 +133,7 @@ func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args .
 			args := call.Args()
 			switch call.FunctionName() {
 			case "matches":
-				to.loops = true
-				if pattern := args[len(args)-1]; pattern.Kind() != ast.LiteralKind {
-					problem(pattern.ID(), "the pattern of matches() must be a literal: else a peer may write it")
-				}
+				to.work += matched.add(args[len(args)-1], longest, problem)
 			case operators.Index, callHeader:
 				to.literalName(args[0], args[1], problem)
 			case operators.In:
@@ -141,6 +141,9 @@ func (to *rule) inspect(a *ast.AST, problem func(id int64, format string, args .
 			}
 		}
 	}))
+	for range min(macros, maxNesting) {
+		to.work *= macroWork
+	}
 }
 
 func (to *rule) literalName(of, name ast.Expr, problem func(id int64, format string, args ...any)) {
