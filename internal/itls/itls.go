@@ -14,6 +14,32 @@
 // RootCAs, ClientCAs, ClientAuth, ServerName, NextProtos, Time, VerifyConnection,
 // VerifyPeerCertificate and KeyLogWriter. It refuses InsecureSkipVerify, Renegotiation and Encrypted
 // Client Hello, and looks at nothing else.
+//
+// # What it is
+//
+// A TLS 1.3 of its own, because crypto/tls has no suites of RFC 9150 and no way to add one. The protocol
+// is written here: records, messages, key schedule, state machine. The cryptography is the standard
+// library's: ecdh, mlkem, hkdf, hmac, ecdsa, ed25519, rsa, x509. It has X25519, P-256, P-384 and
+// X25519MLKEM768; ECDSA on P-256, P-384 and P-521, Ed25519 and RSA-PSS; HelloRetryRequest, certificates of
+// both ends, OCSP responses and timestamps, resumption by psk_dhe_ke, record_size_limit, exporters and
+// KeyUpdate.
+//
+// # What it is not
+//
+// It is not a general TLS: it hides nothing, and a session on a bare network is readable by everyone on
+// it. It has had no outside audit and no formal proof. It does not look at revocation, which it leaves to
+// VerifyConnection and the OCSP response; it has no post-handshake authentication, no certificate
+// compression, no delegated credentials, no external pre-shared keys and no 0-RTT. It compares tags in
+// constant time; beyond that there is nothing to learn from its timing but what the wire shows anyhow.
+// A hash for each record is slower than AES-GCM on processors that have instructions for that.
+//
+// # How it is tested
+//
+// Its records are those of OpenSSL, its key schedule is that of RFC 8448, and both are vectors for others
+// (spec/vectors, kinds inner-record and inner-schedule). Every alert of the specification's table, section
+// 8.8, has a scene for each role that sends it; every message is sent in every state; every byte of an
+// exchange is changed, and every cut is made. Fuzzers hold the ends to an oracle: what one emits the other
+// takes, and what is altered fails. Each bound has a test that fails when it is lifted.
 package itls
 
 import (
