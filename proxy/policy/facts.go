@@ -14,6 +14,7 @@ import (
 // on another goroutine. They are an activation of CEL's.
 type facts struct {
 	request  *request
+	raw      *request // as who does not undo its content coding reads it; nil where there is none to undo
 	response *response
 	unknown  need
 	lost     need // of unknown: a body that cannot be read
@@ -69,6 +70,10 @@ type message struct {
 	seen     int   // bytes of text
 	wire     int64 // bytes on the wire
 	text     strings.Builder
+	// Of a request, the first of coded bytes count as a text of their own: most origins read those.
+	both bool
+	raw  strings.Builder
+	read int // bytes of that
 }
 
 // begin is called with the size that the head declares.
@@ -89,13 +94,19 @@ func (m *message) add(p *inspect.Part, scan int, keep bool) (news bool) {
 	} else {
 		m.wire += int64(p.Body.Len())
 	}
+	if n := min(p.Coded.Len(), scan-m.read); m.both && n > 0 {
+		m.read += n
+		if keep {
+			m.raw.WriteString(p.Coded.Slice(0, n).String())
+		}
+	}
 	if n := min(p.Body.Len(), scan-m.seen); n > 0 {
 		m.seen += n
 		if keep && !m.opaque {
 			m.text.WriteString(p.Body.Slice(0, n).String())
 		}
 	}
-	m.known = p.End || m.seen == scan
+	m.known = p.End || m.seen == scan && (m.read == scan || !m.both || !m.coded)
 	if m.seen == scan && m.declared < 0 {
 		m.wire = int64(scan)
 	}

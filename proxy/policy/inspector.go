@@ -54,7 +54,7 @@ type inspection struct {
 }
 
 func newInspection(p *Policy, authority string, x answerer) *inspection {
-	return &inspection{p: p, authority: authority, x: x, rules: make(judgement, len(p.rules))}
+	return &inspection{p: p, authority: authority, x: x, rules: make(judgement, len(p.rules)), request: message{both: true}}
 }
 
 // Request implements [inspect.Inspection].
@@ -72,6 +72,11 @@ func (in *inspection) Request(p inspect.Part) inspect.Decision {
 		r := *in.facts.request
 		r.Body, r.Size = in.request.text.String(), in.request.size()
 		in.facts.request = &r
+		if in.request.coded {
+			raw := r
+			raw.Body = in.request.raw.String()
+			in.facts.raw = &raw
+		}
 	}
 	d, needs := in.judge()
 	if d.Action != inspect.Hold {
@@ -110,12 +115,12 @@ func (in *inspection) Response(p inspect.Part) inspect.Decision {
 
 // read adds a part to the message m, and says whether it tells the rules something new.
 func (in *inspection) read(m *message, p *inspect.Part, body need) bool {
-	before := m.text.Len()
+	before := m.text.Len() + m.raw.Len()
 	if !m.add(p, in.p.scan, in.rules.mention(in.p.rules, body)) {
 		return false
 	}
 	f := &in.facts
-	f.text += m.text.Len() - before
+	f.text += m.text.Len() + m.raw.Len() - before
 	f.unknown, f.lost = in.request.missing(requestBody, requestSize)
 	if in.response.begun {
 		unknown, lost := in.response.missing(responseBody, responseSize)

@@ -336,6 +336,40 @@ func TestCodedBodies(t *testing.T) {
 	})
 }
 
+// A request in a content coding is two texts, because most origins do not undo one: what a decoder shows, and what is
+// there, which can be in a gzip header.
+func TestACodedRequestIsReadInBothWays(t *testing.T) {
+	coded := func(wire, text string, end bool) inspect.Part {
+		return inspect.Part{Coded: inspect.ViewOf([]byte(wire)), Body: inspect.ViewOf([]byte(text)), End: end}
+	}
+	for _, x := range []struct {
+		rules      []string
+		wire, text string
+		want       string
+	}{
+		{[]string{`kill request.body.contains("evil")`}, "..evil..", "fine", "killed by r0"},
+		{[]string{`kill request.body.contains("evil")`}, "....", "evil", "killed by r0"},
+		{[]string{`kill request.body.contains("evil")`}, "....", "fine", "done"},
+		{[]string{`allow request.body.contains("fine")`, `kill request.path == "/a"`}, "....", "fine", "killed by r1"},
+		{[]string{`allow request.body.contains("fine")`, `kill request.path == "/a"`}, "fine", "....", "killed by r1"},
+		{[]string{`allow request.body.contains("fine")`, `kill request.path == "/a"`}, "fine", "fine", "done"},
+		{[]string{`kill request.size != 8 || int(request.body) > 0`}, "12345678", "0", "killed by r0"},
+		{[]string{`kill request.size != 8 || int(request.body) > 0`}, "evil1234", "0", "killed by rule-error"},
+	} {
+		e := begin(t, rules(t, x.rules...))
+		e.run(t, []step{up(requestHead(int64(len(x.wire)), false), "request"), up(coded(x.wire[:3], "", false), "request"), up(coded(x.wire[3:], x.text, false), "request"), up(body("", true), x.want)})
+	}
+	// What is there counts up to scan_bytes, too, although the text has reached it long before.
+	p := rules(t, `kill request.body.contains("evil")`)
+	p.scan = 8
+	for cut := 1; cut < 4; cut++ {
+		begin(t, p).run(t, []step{
+			up(requestHead(-1, false), "request"), up(coded("...."[:cut], "much text, all of it fine", false), "request"),
+			up(coded("...."[cut:], "", false), "request"), up(coded("evil....", "", false), "killed by r0"),
+		})
+	}
+}
+
 // A body that no rule mentions is not kept.
 func TestABodyThatNobodyMentionsIsNotKept(t *testing.T) {
 	x := begin(t, rules(t, `kill response.status == 500 || response.size == 77`))

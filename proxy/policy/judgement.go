@@ -48,7 +48,7 @@ func (j judgement) slow(rules []*rule, f *facts) bool {
 func (j judgement) ask(ctx context.Context, rules []*rule, f *facts) {
 	for i, r := range rules {
 		if j.ready(i, f) {
-			j[i].state, j[i].needs = r.evaluate(ctx, f)
+			j[i].state, j[i].needs = r.decide(ctx, f)
 			j[i].asked = true
 		}
 		if r.ends(j[i].state) {

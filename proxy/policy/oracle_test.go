@@ -15,6 +15,7 @@ import (
 type plain struct {
 	head     inspect.Head
 	body     string
+	coded    string // what is on the wire, where that is not the body
 	opaque   bool
 	declared bool
 }
@@ -33,20 +34,39 @@ func drawMessage(t *rapid.T, name string) plain {
 		Size:   -1,
 	}
 	m.opaque = m.opaque && m.body != ""
-	if m.declared || m.body == "" {
-		m.head.Size = int64(len(m.body))
+	if !m.opaque && rapid.IntRange(0, 2).Draw(t, name+" coded") == 0 {
+		m.coded = rapid.StringMatching(`[ab]{1,12}`).Draw(t, name+" on the wire")
+	}
+	if m.declared || m.wire() == "" {
+		m.head.Size = int64(len(m.wire()))
 	}
 	return m
+}
+
+// wire is the body as it is on the wire.
+func (m *plain) wire() string {
+	if m.coded != "" {
+		return m.coded
+	}
+	return m.body
 }
 
 // parts cuts m anywhere; its end may come with the last bytes or by itself.
 func (m *plain) parts(t *rapid.T) []inspect.Part {
 	h := m.head
 	list := []inspect.Part{{Head: &h, Opaque: m.opaque, End: m.head.Size == 0}}
-	for rest := m.body; rest != ""; {
+	for rest := m.body; rest != "" && m.coded == ""; {
 		n := rapid.IntRange(1, len(rest)).Draw(t, "cut")
 		list = append(list, inspect.Part{Body: inspect.ViewOf([]byte(rest[:n])), Opaque: m.opaque})
 		rest = rest[n:]
+	}
+	for rest, text := m.coded, m.body; rest != ""; {
+		n, shown := rapid.IntRange(1, len(rest)).Draw(t, "cut"), rapid.IntRange(0, len(text)).Draw(t, "decoded")
+		if n == len(rest) {
+			shown = len(text)
+		}
+		list = append(list, inspect.Part{Coded: inspect.ViewOf([]byte(rest[:n])), Body: inspect.ViewOf([]byte(text[:shown]))})
+		rest, text = rest[n:], text[shown:]
 	}
 	last := &list[len(list)-1]
 	switch {
@@ -62,8 +82,12 @@ func (m *plain) parts(t *rapid.T) []inspect.Part {
 // whole is what is known of m when everything is.
 func (m *plain) whole(scan int) (text string, size int64) {
 	text, size = m.body[:min(len(m.body), scan)], m.head.Size
-	if size < 0 {
-		size = int64(min(len(m.body), scan))
+	switch {
+	case size >= 0:
+	case len(text) == scan:
+		size = int64(scan)
+	default:
+		size = int64(len(m.wire()))
 	}
 	return text, size
 }
@@ -140,11 +164,25 @@ func play(t *rapid.T, p *Policy, request, response []inspect.Part, early bool) s
 	return x.rule()
 }
 
-// oracle says whether the first rule that matches kills.
+// oracle says whether the first rule that matches kills: one that kills by any reading of the request, and one that
+// allows by all.
 func oracle(p *Policy, request, response *plain) bool {
-	f := factsOf(p, request, response)
+	readings := []*facts{factsOf(p, request, response)}
+	if request.coded != "" {
+		asItIs := *request
+		asItIs.body = request.coded
+		f := factsOf(p, &asItIs, response)
+		f.request.Size = readings[0].request.Size
+		readings = append(readings, f)
+	}
 	for _, r := range p.rules {
-		if s, _ := r.evaluate(context.Background(), f); r.ends(s) {
+		matches := 0
+		for _, f := range readings {
+			if s, _ := r.evaluate(context.Background(), f); r.ends(s) {
+				matches++
+			}
+		}
+		if r.kill && matches > 0 || matches == len(readings) {
 			return r.kill
 		}
 	}

@@ -24,11 +24,14 @@
 // # Rules
 //
 // A rule sees request.host (the name, without a port), method, path, query, headers, body and size, and
-// response.status, headers, body and size. headers is a map of lower-case names; several values of a name
-// are joined with ", ". request.header("x") is the first value of a field, in any case, or "". body is text,
-// as its bytes are, with gzip and deflate undone, cut at scan_bytes. size is the number of the body's bytes
-// on the wire: what Content-Length says, else what was seen, of a body whose text was cut scan_bytes. Rules judge final
-// responses; interim ones (1xx) pass.
+// response.status, headers, body and size. path and query are as on the wire: /%61 is not /a, for a rule, and
+// most origins think it is. headers is a map of lower-case names, without Host; several values of a name are
+// joined with ", ". request.header("x") is the first value of a field, in any case, or "". Trailers are not
+// seen. body is text, as its bytes are, with gzip and deflate undone, cut at scan_bytes. Most origins do not
+// undo them, and so a request's body in one of them is two texts: a kill rule kills by either, and an allow
+// rule allows by both. size is the number of the body's bytes on the wire: what Content-Length says, else what
+// was seen, of a body whose text was cut scan_bytes. Rules judge final responses; interim ones (1xx) pass.
+// Every exchange is judged by itself: who gets a document in ranges shows no rule the whole of it.
 //
 // Every rule is asked when the request's head is there, when its body is known (at its end, or at
 // scan_bytes), when the response's head is there, and when that body is known, until what is known decides

@@ -218,6 +218,27 @@ const (
 	unreadable       // it needs a body that cannot be read
 )
 
+// decide asks the rule about f. What has two readings kills by either, and is allowed by both.
+func (r *rule) decide(ctx context.Context, f *facts) (state, need) {
+	s, needs := r.evaluate(ctx, f)
+	if f.raw == nil || r.sees&requestBody == 0 || r.strict(s) {
+		return s, needs
+	}
+	raw := *f
+	raw.request = f.raw
+	other, more := r.evaluate(ctx, &raw)
+	switch {
+	case r.strict(other):
+		return other, more
+	case s == undecided || other == undecided:
+		return undecided, needs | more
+	}
+	return s, 0
+}
+
+// strict says whether s is what keeps an exchange back, whatever another reading of it says.
+func (r *rule) strict(s state) bool { return s != undecided && r.kill == r.ends(s) }
+
 // evaluate asks the rule what f decides. Where that is nothing, it says what the rule needs to know.
 func (r *rule) evaluate(ctx context.Context, f *facts) (state, need) {
 	vars, err := cel.PartialVars(f, f.patterns...)
