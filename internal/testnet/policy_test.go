@@ -78,9 +78,13 @@ func (w *wires) text(d frames.Direction) string {
 	return b.String()
 }
 
-func zipped(text string) []byte {
+func zipped(text string) []byte { return gzipped(text, "") }
+
+// gzipped has a comment in its header, which no decoder shows.
+func gzipped(text, comment string) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
+	w.Comment = comment
 	io.WriteString(w, text)
 	w.Close()
 	return b.Bytes()
@@ -120,6 +124,8 @@ func TestNothingOfWhatARuleForbidsArrives(t *testing.T) {
 		{name: "body of the request, over two records", rules: kill(`request.body.contains("THE-SECRET")`), method: "POST", body: split, rule: "r"},
 		{name: "body of the request, in chunks", rules: kill(`request.body.contains("THE-SECRET")`), method: "POST", body: split, chunked: true, rule: "r"},
 		{name: "body of the request, behind what is scanned", rules: "scan_bytes = 1024\n" + kill(`request.body.contains("THE-SECRET")`), method: "POST", body: split, stopped: nowhere},
+		{name: "body of the request, in the header of gzip", rules: kill(`request.body.contains("THE-SECRET")`), method: "POST", header: "Content-Encoding: gzip", body: string(gzipped("fine", secret)), rule: "r"},
+		{name: "body of the request, with gzip", rules: kill(`request.body.contains("THE-SECRET")`), method: "POST", header: "Content-Encoding: gzip", body: string(zipped(split)), rule: "r"},
 		{name: "size of the request, declared", rules: kill(`request.size > 1000`), method: "POST", target: "/" + secret, body: split, rule: "r"},
 		{name: "size of the request, in chunks", rules: kill(`request.size > 1000`), method: "POST", target: "/" + secret, body: split, chunked: true, rule: "r"},
 		{name: "status", rules: kill(`response.status == 403`), status: 403, answer: secret, rule: "r", stopped: 1},
