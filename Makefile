@@ -1,7 +1,7 @@
 # Every target wraps a command that works without make; see README.md.
 TOOL = go tool -modfile=internal/tools/go.mod
 
-.PHONY: all demo build test race lint fmt fuzz bench bench-all spec-coverage vectors words h2spec ci
+.PHONY: all demo build test race lint fmt fuzz bench bench-all spec-coverage vectors words h2spec bogo ci
 
 all: lint test
 
@@ -53,6 +53,12 @@ h2spec: .bin/h2spec
 
 .bin/h2spec: internal/tools/go.mod
 	go build -modfile=internal/tools/go.mod -o $@ github.com/summerwind/h2spec/cmd/h2spec
+
+# BoringSSL's runner against the inner TLS; BOGO_RUNNER is ssl/test/runner of a checkout of BoringSSL. See
+# internal/itls/bogo.
+bogo:
+	@[ -n "$(BOGO_RUNNER)" ] || { echo "make bogo BOGO_RUNNER=DIR: DIR is ssl/test/runner of a checkout of BoringSSL"; exit 2; }
+	BOGO_RUNNER=$(abspath $(BOGO_RUNNER)) go test -count=1 -v -timeout 20m -run 'TestBoGo|TestBogo' ./internal/itls
 
 vectors:
 	go generate ./spec/vectors

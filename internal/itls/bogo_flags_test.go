@@ -66,6 +66,7 @@ type bogoOptions struct {
 	noTicket     bool
 	delay        int // seconds until the next connection
 	failHello    bool
+	failLater    bool
 	failCert     bool
 	slow         bool
 	twice        bool
@@ -80,6 +81,9 @@ type bogoOptions struct {
 	exportLen    int
 	exportOften  bool
 	exportSecret bool
+	update       bool // keys, after each Read
+	updateFirst  bool // keys, before each Read
+	mustMatch    bool // the names of a request's issuers
 
 	expect bogoExpectations
 }
@@ -102,6 +106,7 @@ type bogoExpectations struct {
 	peer         []*x509.Certificate
 	noPeer       bool
 	credential   *int
+	offered      []tls.SignatureScheme // by the peer
 }
 
 // A bogoCredential is a certificate that the shim can show.
@@ -255,6 +260,17 @@ func bogoFlags() map[string]bogoFlag {
 			o.groups = append(o.groups, tls.CurveID(n))
 			return nil
 		}),
+		"verify-prefs": numberFlag(func(_ *bogoOptions, n int) error {
+			if !slices.Contains(tlsmsg.Schemes(), tls.SignatureScheme(n)) {
+				return unimplemented("scheme %x", n)
+			}
+			return nil // it is taken anyhow
+		}),
+		"must-match-issuer":      boolFlag(func(o *bogoOptions) { o.mustMatch = true }),
+		"key-update":             boolFlag(func(o *bogoOptions) { o.update = true }),
+		"key-update-before-read": boolFlag(func(o *bogoOptions) { o.updateFirst = true }),
+		"install-ddos-callback":  nothing,
+		"fail-ddos-callback":     boolFlag(func(o *bogoOptions) { o.failLater = true }),
 		"max-version": numberFlag(func(_ *bogoOptions, n int) error {
 			if n < tls.VersionTLS13 {
 				return unimplemented("a version before TLS 1.3")
@@ -295,6 +311,10 @@ func bogoFlags() map[string]bogoFlag {
 		}),
 		"expect-peer-signature-algorithm": numberFlag(func(o *bogoOptions, n int) error {
 			o.expect.scheme = tls.SignatureScheme(n)
+			return nil
+		}),
+		"expect-peer-verify-pref": numberFlag(func(o *bogoOptions, n int) error {
+			o.expect.offered = append(o.expect.offered, tls.SignatureScheme(n))
 			return nil
 		}),
 		"expect-selected-credential": numberFlag(func(o *bogoOptions, n int) error {

@@ -71,8 +71,9 @@ type bogoSession struct {
 	conn   *Conn
 	certs  []*tls.Certificate // by the number of their credential
 
-	scheme tls.SignatureScheme // of the peer
-	shown  []byte              // our leaf
+	scheme  tls.SignatureScheme   // of the peer
+	offered []tls.SignatureScheme // by the peer
+	shown   []byte                // our leaf
 }
 
 func (s *bogoShim) connect(o *bogoOptions, resume bool) error {
@@ -153,18 +154,20 @@ func (b *bogoSession) config() (*Config, error) {
 		cfg.TLS.ServerName = o.hostName
 	}
 	if o.server {
-		b.serverConfig(cfg)
-	} else {
-		cfg.TLS.NextProtos = o.alpn
-		if o.failCert {
-			return nil, unimplemented("a client's certificates come from no callback")
-		}
+		return cfg, b.serverConfig(cfg)
+	}
+	cfg.TLS.NextProtos = o.alpn
+	if o.failCert {
+		return nil, unimplemented("a client's certificates come from no callback")
 	}
 	return cfg, nil
 }
 
-func (b *bogoSession) serverConfig(cfg *Config) {
+func (b *bogoSession) serverConfig(cfg *Config) error {
 	o := b.o
+	if o.mustMatch {
+		return unimplemented("a server looks at no names of issuers")
+	}
 	switch {
 	case o.clientAuth != tls.NoClientCert:
 		cfg.TLS.ClientAuth = o.clientAuth
@@ -187,6 +190,9 @@ func (b *bogoSession) serverConfig(cfg *Config) {
 		if o.failHello {
 			return nil, abort(tlsmsg.AlertHandshakeFailure, "the callback fails")
 		}
+		if o.failLater {
+			return nil, errors.New("the callback fails")
+		}
 		if want := o.expect.advertised; want != nil {
 			var x bogoOptions
 			if err := setALPN(&x, *want); err != nil || !slices.Equal(hello.SupportedProtos, x.alpn) {
@@ -195,9 +201,16 @@ func (b *bogoSession) serverConfig(cfg *Config) {
 		}
 		return nil, nil
 	}
+	return nil
 }
 
 func (b *bogoSession) arrived(msg []byte) {
+	if m, err := tlsmsg.ParseClientHello(msg); err == nil {
+		b.offered = m.SignatureSchemes
+	}
+	if m, err := tlsmsg.ParseCertificateRequest(msg); err == nil {
+		b.offered = m.SignatureSchemes
+	}
 	if m, err := tlsmsg.ParseCertificateVerify(msg); err == nil {
 		b.scheme = m.Scheme
 	}
@@ -266,6 +279,9 @@ func (b *bogoSession) writeFirst() error {
 func (b *bogoSession) echo() error {
 	buf := make([]byte, b.o.readSize)
 	for {
+		if err := b.updateKeys(b.o.updateFirst); err != nil {
+			return err
+		}
 		n, err := b.conn.Read(buf)
 		switch {
 		case err == io.EOF, errors.Is(err, ErrTruncated) && !b.o.checkClose:
@@ -274,6 +290,9 @@ func (b *bogoSession) echo() error {
 			return err
 		case b.o.shutsDown:
 			return errors.New("data after we closed")
+		}
+		if err := b.updateKeys(b.o.update); err != nil {
+			return err
 		}
 		for i := range buf[:n] {
 			buf[i] ^= 0xff
@@ -287,6 +306,16 @@ func (b *bogoSession) echo() error {
 			}
 		}
 	}
+}
+
+// updateKeys changes our keys, and does not ask the peer to change its own.
+func (b *bogoSession) updateKeys(wanted bool) error {
+	if !wanted {
+		return nil
+	}
+	b.conn.out.Lock()
+	defer b.conn.out.Unlock()
+	return b.conn.sendKeyUpdate(false)
 }
 
 // check compares the session with what the test expects of it.
@@ -304,6 +333,7 @@ func (b *bogoSession) check() error {
 	expect(want.cipher == 0 || state.CipherSuite == want.cipher, "cipher suite %x", state.CipherSuite)
 	expect(want.curve == 0 || state.CurveID == want.curve, "group %s", state.CurveID)
 	expect(want.scheme == 0 || state.DidResume || b.scheme == want.scheme, "peer's scheme %s", b.scheme)
+	expect(want.offered == nil || slices.Equal(b.offered, want.offered), "schemes that the peer offers: %s", b.offered)
 	expect(!want.hrr || state.HelloRetryRequest, "no HelloRetryRequest")
 	expect(!want.noHRR || !state.HelloRetryRequest, "a HelloRetryRequest")
 	expect(want.serverName == "" || state.ServerName == want.serverName, "server name %q", state.ServerName)
