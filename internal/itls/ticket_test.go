@@ -123,7 +123,7 @@ func TestTicketKeysRotate(t *testing.T) {
 }
 
 func TestTicketKeysAreChecked(t *testing.T) {
-	for _, c := range []struct {
+	for _, c := range []*struct {
 		keys TicketKeys
 		ok   bool
 	}{
