@@ -28,7 +28,12 @@ type process struct {
 // front of its standard output.
 func start(t testing.TB, sink *sink, name string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
+	return startCommand(t, sink, exec.Command(name, args...))
+}
+
+func startCommand(t testing.TB, sink *sink, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, out: newOutput(), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if sink != nil {
 		sink.out, p.cmd.Stdout = p.out, sink
