@@ -1,7 +1,7 @@
 # Every target wraps a command that works without make; see README.md.
 TOOL = go tool -modfile=internal/tools/go.mod
 
-.PHONY: all demo build test race lint fmt fuzz bench bench-all spec-coverage vectors words h2spec bogo ci
+.PHONY: all demo build test race lint fmt fuzz bench bench-all spec-coverage vectors words h2spec bogo interop interop-openssl interop-haproxy ci
 
 all: lint test
 
@@ -59,6 +59,20 @@ h2spec: .bin/h2spec
 bogo:
 	@[ -n "$(BOGO_RUNNER)" ] || { echo "make bogo BOGO_RUNNER=DIR: DIR is ssl/test/runner of a checkout of BoringSSL"; exit 2; }
 	BOGO_RUNNER=$(abspath $(BOGO_RUNNER)) go test -count=1 -v -timeout 20m -run 'TestBoGo|TestBogo' ./internal/itls
+
+# The inner session against other stacks, with a matrix of what works. OPENSSL, HAPROXY, WOLFSSL_CLIENT and
+# WOLFSSL_SERVER name programs; the first two default to what interop-openssl and interop-haproxy have unpacked.
+interop: OPENSSL ?= $(wildcard $(CURDIR)/.bin/openssl/openssl)
+interop: HAPROXY ?= $(wildcard $(CURDIR)/.bin/haproxy/haproxy)
+interop:
+	OPENSSL=$(OPENSSL) HAPROXY=$(HAPROXY) go test -count=1 -v -run TestInterop ./internal/interop
+
+# Programs of Debian 13, from the mirror that this machine's apt uses, beside their own C library. Nothing is installed.
+interop-openssl:
+	bash internal/interop/debian.sh openssl .bin/openssl
+
+interop-haproxy:
+	bash internal/interop/debian.sh haproxy .bin/haproxy
 
 vectors:
 	go generate ./spec/vectors
