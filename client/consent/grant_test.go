@@ -156,7 +156,6 @@ func TestNobodyIsToldToCloseASharedFolder(t *testing.T) {
 func TestAnErrorNamesAFileOnce(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
-	add(t, s, sample(t))
 	for name, spoil := range map[string]func(){
 		"mode":     func() { os.Chmod(path, 0o644) },
 		"nonsense": func() { os.WriteFile(path, []byte("{"), 0o600) },
@@ -167,6 +166,7 @@ func TestAnErrorNamesAFileOnce(t *testing.T) {
 			os.MkdirAll(filepath.Join(path+".new", "in the way"), 0o700)
 		},
 	} {
+		add(t, s, sample(t))
 		spoil()
 		_, err := s.Add(sample(t))
 		if err == nil {

@@ -39,7 +39,9 @@ type Prompt struct {
 	// may agree once.
 	Store *Store
 	// In is where the answers come from, one a line. A Read of it is broken off when the request's context ends
-	// if In has a SetReadDeadline, as terminals have; else the question stays until it is answered.
+	// if In has a SetReadDeadline, as terminals have; else the question stays until it is answered. If In has a
+	// method DiscardInput() error, it is called before each line that is read, to drop what was typed before: that
+	// was meant for something else.
 	In io.Reader
 	// Out is where the questions go.
 	Out io.Writer
@@ -197,6 +199,11 @@ func (p *Prompt) ask(ctx context.Context, req *client.ConsentRequest, again bool
 		return nil, err
 	}
 	for range maxTries {
+		if in, ok := p.In.(interface{ DiscardInput() error }); ok {
+			if err := in.DiscardInput(); err != nil {
+				return nil, err
+			}
+		}
 		if _, err := io.WriteString(p.Out, "Your answer: "); err != nil {
 			return nil, err
 		}

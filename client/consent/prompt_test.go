@@ -406,3 +406,54 @@ func TestATerminalThatBreaksIsNoRefusal(t *testing.T) {
 type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// A typist types lines, and whether he waits to be asked depends.
+type typist struct {
+	asked   string // typed behind each question
+	pending string // what can be read
+	broken  error
+}
+
+func (t *typist) DiscardInput() error {
+	t.pending = t.asked
+	return t.broken
+}
+
+func (t *typist) Read(b []byte) (int, error) {
+	if t.pending == "" {
+		return 0, io.EOF
+	}
+	n := copy(b, t.pending)
+	t.pending = t.pending[n:]
+	return n, nil
+}
+
+// What is pasted into a shell, line by line, must not agree to what its first line asks.
+func TestWhatWasTypedBeforeIsNoAnswer(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		typist
+		asked int
+		ok    bool
+	}{
+		{"before, and nothing behind", typist{pending: "every\n"}, 1, false},
+		{"before, and no behind", typist{pending: "every\n", asked: "no\n"}, 1, false},
+		{"before, and once behind", typist{pending: "no\n", asked: "once\n"}, 1, true},
+		{"behind nonsense", typist{asked: "nonsense\nonce\n"}, maxTries, false},
+		{"a terminal that cannot drop it", typist{pending: "once\n", asked: "once\n", broken: io.ErrClosedPipe}, 0, false},
+	} {
+		s := open(t, newPath(t))
+		out := new(bytes.Buffer)
+		p := &Prompt{Store: s, In: &x.typist, Out: out}
+		a, err := p.Ask(t.Context(), request("shop.example:443"))
+		if (err == nil) != x.ok || (a != nil) != x.ok || errors.Is(err, io.ErrClosedPipe) != (x.broken != nil) {
+			t.Errorf("%s: %v %v", x.name, a, err)
+		}
+		if n := strings.Count(out.String(), "Your answer: "); n != x.asked {
+			t.Errorf("%s: asked %d times, want %d", x.name, n, x.asked)
+		}
+		if list := grants(t, s); len(list) != 0 {
+			t.Errorf("%s: stored %+v", x.name, list)
+		}
+	}
+}

@@ -50,6 +50,23 @@ func (t *terminal) Write(p []byte) (int, error) {
 	return f.Write(p)
 }
 
+// DiscardInput drops what was typed before a question: it was meant for something else.
+func (t *terminal) DiscardInput() error {
+	f, err := t.open()
+	if err != nil {
+		return err
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = discardInput(fd) }); err != nil {
+		return err
+	}
+	return failed
+}
+
 // SetReadDeadline lets Ctrl-C and --max-time break a question off.
 func (t *terminal) SetReadDeadline(deadline time.Time) error {
 	f, err := t.open()

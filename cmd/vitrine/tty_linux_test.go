@@ -27,7 +27,7 @@ func TestTerminalScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "dialogue": cmdDialogue,
+			"serve": cmdServe, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "dialogue": cmdDialogue,
 			"halt": cmdHalt,
 		},
 	})
