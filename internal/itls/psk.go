@@ -338,7 +338,8 @@ func (hs *serverHandshake) sendTicket() error {
 	msg, err := (&tlsmsg.NewSessionTicket{
 		Lifetime: uint32(lifetime / time.Second), AgeAdd: s.ageAdd, Nonce: nonce, Ticket: ticket,
 	}).Append(nil)
-	if err != nil || len(msg) > maxTicket {
+	// A client whose records are small counts those of a large ticket as records without data.
+	if err != nil || len(msg) > min(maxTicket, maxIdleRecords/2*hs.maxHandshakeData()) {
 		return nil
 	}
 	if err := hs.queue(msg); err != nil {

@@ -193,3 +193,26 @@ func TestAServerTakesALimitOfAVersionToCome(t *testing.T) {
 		t.Errorf("the server would send %d bytes", n)
 	}
 }
+
+// A ticket that would fill more small records than a client takes without data is not sent.
+//
+// spec: TLS-17
+func TestATicketOfManyRecordsIsNotSent(t *testing.T) {
+	for each, want := range map[int]bool{0: true, 1000: false} {
+		cc, sc := clientConfig(), serverConfig()
+		asking(sc)
+		cc.RecordSizeLimit = tlsmsg.MinRecordSizeLimit
+		cc.Sessions, sc.Tickets = new(SessionCache), new(TicketKeys)
+		cc.TLS.Certificates = []tls.Certificate{identities().client}
+		if each > 0 {
+			cc.TLS.Certificates = []tls.Certificate{largeChain(t, identities().client, 1, each)}
+		}
+		for _, resumed := range []bool{false, want} {
+			client, server := connect(t, cc, sc)
+			exchange(t, client, server)
+			if got := client.ConnectionState().DidResume; got != resumed {
+				t.Errorf("a chain with %d bytes more: resumed %v", each, got)
+			}
+		}
+	}
+}

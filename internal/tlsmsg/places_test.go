@@ -4,6 +4,8 @@ import "testing"
 
 // What each message may hold, of all that have a number below 100 or above 0xff00, where the private ones
 // are; from RFC 8446, section 4.2, RFC 8879 and RFC 9345, and not from the code.
+//
+// spec: TLS-55
 func TestExtensionsAreRefusedWhereTheyDoNotBelong(t *testing.T) {
 	schemes := Extension{ExtensionSignatureAlgorithms, []byte{0, 2, 8, 7}}
 	for _, c := range []struct {

@@ -116,3 +116,17 @@ func TestSignedContentOfTheRFC(t *testing.T) {
 		t.Errorf("%x", got)
 	}
 }
+
+// An RSA key of more than 8,192 bits has no scheme: to verify by it takes as long as its owner likes.
+func TestRSAKeysAreAtMost8192Bits(t *testing.T) {
+	for bits, ok := range map[uint]bool{8192: true, 8193: false, 100_000: false} {
+		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		key := &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537}
+		if got := SchemesFor(key) != nil; got != ok {
+			t.Errorf("%d bits: %v", bits, SchemesFor(key))
+		}
+		if !ok && Verify(key, tls.PSSWithSHA256, nil, make([]byte, key.Size())) != ErrScheme {
+			t.Errorf("%d bits: a signature is looked at", bits)
+		}
+	}
+}
