@@ -223,6 +223,7 @@ func TestWarnings(t *testing.T) {
 		{"streams are excluded by the rule", []string{`kill !response.header("content-type").startsWith("text/event-stream") && response.body.contains("x")`}, nil},
 		{"streams are excluded by another rule", []string{`allow response.header("content-type") == "text/event-stream"`, `kill response.body.contains("x")`}, nil},
 		{"streams of some paths", []string{`kill request.path == "/a" && response.body.contains("x")`}, []string{"r0 holds event streams"}},
+		{"behind a rule that wants a field", []string{`kill response.headers["server"] == "x"`, `kill response.body.contains("x")`}, []string{"r1 holds event streams"}},
 		{"a request that waits for 100 (Continue)", []string{`kill request.method == "POST" && request.header("x") == "y" && request.body.contains("x")`}, []string{"r0 holds a request"}},
 		{"and for its response too", []string{`kill response.status == 200 && request.body.contains("x")`}, []string{"r0 holds a request"}},
 		{"an allow rule holds it", []string{`allow request.body == "x"`, `kill request.path == "/"`}, []string{"r0 holds a request"}},

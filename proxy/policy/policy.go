@@ -76,7 +76,7 @@ const (
 	maxRules    = 256
 
 	defaultScan = 64 << 10
-	// maxScan bounds the text that is kept of each body, and that rules go through: twice it is less than
+	// maxScan bounds each text that is kept of a body, and that rules go through: twice it is less than
 	// what a tunnel may hold back at all.
 	maxScan = 512 << 10
 )

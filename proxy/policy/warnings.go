@@ -72,7 +72,7 @@ func (p *Policy) streams(ps *problems) {
 		if s == undecided && needs&(responseBody|responseSize) != 0 {
 			ps.warn(r.at, r.id, "holds event streams (%s) until %d bytes came or the tunnel's time for holding is over; exclude them by their content-type", events, p.scan)
 		}
-		if r.ends(s) {
+		if s == yes {
 			return
 		}
 	}
