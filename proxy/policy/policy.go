@@ -29,8 +29,10 @@
 // joined with ", ". request.header("x") is the first value of a field, in any case, or "". Trailers are not
 // seen. body is text, as its bytes are, with gzip and deflate undone, cut at scan_bytes. Most origins do not
 // undo them, and so a request's body in one of them is two texts: a kill rule kills by either, and an allow
-// rule allows by both. size is the number of the body's bytes on the wire: what Content-Length says, else what
-// was seen, of a body whose text was cut scan_bytes. Rules judge final responses; interim ones (1xx) pass.
+// rule allows by both. A response's is what a client decodes; one that asked for no coding may read the bytes
+// as they are, which request.header("accept-encoding") == "" && response.header("content-encoding") != ""
+// tells. size is the number of the body's bytes on the wire: what Content-Length says, else what was seen, of
+// a body whose text was cut scan_bytes. Rules judge final responses; interim ones (1xx) pass.
 // Every exchange is judged by itself: who gets a document in ranges shows no rule the whole of it.
 //
 // Every rule is asked when the request's head is there, when its body is known (at its end, or at
