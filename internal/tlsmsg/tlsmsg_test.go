@@ -243,6 +243,12 @@ func TestServerHelloIsDecoded(t *testing.T) {
 	if err != nil || h.SupportedVersion != 0 || h.LegacyVersion != VersionTLS12 || h.ALPN != "h2" {
 		t.Errorf("TLS 1.2 ServerHello decoded as %+v, %v", h, err)
 	}
+	// A session ID of 33 bytes, which Append does not write.
+	msg := encode(t, &ServerHello{SessionID: make([]byte, 32)})
+	msg = reframe(msg, append(append(bytes.Clone(msg[4:38]), 33, 0), msg[39:]...))
+	if _, err := ParseServerHello(msg); err == nil {
+		t.Error("a session ID of 33 bytes was taken")
+	}
 	refused(t, "ServerHello", &ServerHello{Extensions: extensions(func(x *ExtensionBuilder) { x.ALPN("a", "b") })}, AlertIllegalParameter, "more than one")
 	refused(t, "ServerHello", &ServerHello{Extensions: extensions(func(x *ExtensionBuilder) { x.SelectedGroup(tls.X25519) })}, AlertDecodeError, "key_share")
 	refused(t, "ServerHello", &ServerHello{Random: HelloRetryRandom(), Extensions: extensions(func(x *ExtensionBuilder) {
