@@ -32,15 +32,21 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
-		Setup: func(env *testscript.Env) error {
-			env.Values["servers"] = map[string]*server{}
-			return nil
-		},
+		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "stock": cmdStock,
 			"value": cmdValue, "prefix": cmdPrefix, "hup": cmdHup, "lastline": cmdLastLine,
 		},
 	})
+}
+
+// setup prepares what a script's commands share.
+func setup(env *testscript.Env) error {
+	env.Values["servers"] = map[string]*server{}
+	// Under the race detector each process waits a second before it ends, unless told not to: a script runs a
+	// hundred of them. A race that was found still ends it with a status of its own.
+	env.Setenv("GORACE", "atexit_sleep_ms=0")
+	return nil
 }
 
 // A server is a "vitrine origin" or "vitrine proxy" that a script started.

@@ -22,10 +22,7 @@ import (
 func TestTerminalScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/terminal",
-		Setup: func(env *testscript.Env) error {
-			env.Values["servers"] = map[string]*server{}
-			return nil
-		},
+		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "dialogue": cmdDialogue,
 			"halt": cmdHalt,
@@ -52,7 +49,7 @@ func cmdDialogue(ts *testscript.TestScript, neg bool, args []string) {
 	defer control.Close()
 	cmd := exec.Command(path, args[3:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = []string{"HOME=" + ts.Getenv("HOME"), "PATH=" + ts.Getenv("PATH")}
+	cmd.Env = []string{"HOME=" + ts.Getenv("HOME"), "PATH=" + ts.Getenv("PATH"), "GORACE=" + ts.Getenv("GORACE")}
 	for _, name := range []string{"VITRINE_PROXY", "VITRINE_PROXY_ROOTS", "VITRINE_CONSENT", "XDG_STATE_HOME"} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
