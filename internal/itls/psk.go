@@ -148,11 +148,10 @@ func (hs *clientHandshake) resumeServer() error {
 }
 
 // keepResumption ends a client's handshake: from now on tickets can be taken.
-func (hs *clientHandshake) keepResumption() (err error) {
+func (hs *clientHandshake) keepResumption() {
 	if hs.resumption != nil {
-		hs.resumption.secret, err = hs.keys.resumption(hs.transcript.Sum(nil))
+		hs.resumption.secret = hs.keys.resumption(hs.transcript.Sum(nil))
 	}
-	return err
 }
 
 // takeTicket reads a NewSessionTicket (RFC 8446, section 4.6.1).
@@ -320,14 +319,12 @@ func (hs *serverHandshake) sendTicket() error {
 	if lifetime < time.Second {
 		return nil
 	}
-	secret, err := hs.keys.resumption(hs.transcript.Sum(nil))
+	nonce := []byte{0} // there is one ticket
+	psk, err := s.suite.resumptionPSK(hs.keys.resumption(hs.transcript.Sum(nil)), nonce)
 	if err != nil {
 		return err
 	}
-	nonce := []byte{0} // there is one ticket
-	if s.psk, err = s.suite.resumptionPSK(secret, nonce); err != nil {
-		return err
-	}
+	s.psk = psk
 	var add [4]byte
 	rand.Read(add[:])
 	s.ageAdd = binary.BigEndian.Uint32(add[:])

@@ -156,7 +156,8 @@ func (c *Conn) setReadSecret(secret []byte) error {
 	if err := c.endOfKeys(); err != nil {
 		return err
 	}
-	return c.in.setSecret(c.suite, secret)
+	c.in.setSecret(c.suite, secret)
+	return nil
 }
 
 // readRecord returns the next record that matters, with its protection removed; change_cipher_spec

@@ -19,7 +19,8 @@ var errSequence = errors.New("the sequence number of a key is used up")
 type half struct {
 	suite  *suite
 	secret []byte
-	mac    hash.Hash // HMAC under write_key; Reset for each record, so that none is allocated
+	mac    hash.Hash // HMAC under write_key; Reset between records, so that none is allocated
+	fresh  bool      // mac was not used: a Reset would compute its start again, for epochs of one record
 	nonce  [maxTag]byte
 	ivTail uint64 // the last 8 bytes of write_iv, which the sequence number is XORed into
 	seq    uint64
@@ -31,21 +32,14 @@ type half struct {
 
 // setSecret takes the traffic secret of a new epoch. Key and IV are as long as the hash: an IV of 12
 // bytes, as AEAD suites have it, does not interoperate (RFC 9150, section 4).
-func (h *half) setSecret(s *suite, secret []byte) error {
-	key, err := s.expandLabel(secret, "key", nil, s.size)
-	if err != nil {
-		return err
-	}
-	iv, err := s.expandLabel(secret, "iv", nil, s.size)
-	if err != nil {
-		return err
-	}
+func (h *half) setSecret(s *suite, secret []byte) {
+	from := s.expander(secret)
+	key, iv := from.label("key", nil), from.label("iv", nil)
 	h.suite, h.secret = s, secret
-	h.mac = hmac.New(s.hash, key)
+	h.mac, h.fresh = hmac.New(s.hash, key), true
 	copy(h.nonce[:], iv)
 	h.ivTail = binary.BigEndian.Uint64(iv[s.size-8:])
 	h.seq = 0
-	return nil
 }
 
 // sum appends the tag of header ‖ inner under the next sequence number.
@@ -58,7 +52,10 @@ func (h *half) sum(b, record []byte) ([]byte, error) {
 	nonce := h.nonce[:h.suite.size]
 	binary.BigEndian.PutUint64(nonce[len(nonce)-8:], h.ivTail^h.seq)
 	h.seq++
-	h.mac.Reset()
+	if !h.fresh {
+		h.mac.Reset()
+	}
+	h.fresh = false
 	h.mac.Write(nonce)
 	h.mac.Write(record)
 	return h.mac.Sum(b), nil
@@ -111,5 +108,6 @@ func (h *half) update() error {
 	if err != nil {
 		return err
 	}
-	return h.setSecret(h.suite, next)
+	h.setSecret(h.suite, next)
+	return nil
 }

@@ -34,14 +34,39 @@ func (s *suite) maxData() int { return tlsmsg.MaxPlaintext - 9 - tlsmsg.RecordHe
 
 // expandLabel is HKDF-Expand-Label (RFC 8446, section 7.1).
 func (s *suite) expandLabel(secret []byte, label string, context []byte, length int) ([]byte, error) {
-	info := make([]byte, 0, 2+1+6+len(label)+1+len(context))
+	if length == s.size {
+		return s.expander(secret).label(label, context), nil
+	}
+	return hkdf.Expand(s.hash, secret, string(hkdfLabel(label, context, length)), length)
+}
+
+func hkdfLabel(label string, context []byte, length int) []byte {
+	info := make([]byte, 0, 2+1+6+len(label)+1+len(context)+1) // with room for HKDF's counter
 	info = binary.BigEndian.AppendUint16(info, uint16(length))
 	info = append(info, byte(6+len(label)))
 	info = append(info, "tls13 "...)
 	info = append(info, label...)
 	info = append(info, byte(len(context)))
-	info = append(info, context...)
-	return hkdf.Expand(s.hash, secret, string(info), length)
+	return append(info, context...)
+}
+
+// An expander is expandLabel of one secret, as long as the hash: a single HMAC then (RFC 5869, section
+// 2.3), of which all that is derived from the secret shares the key's set-up. With SHA-384 that is a
+// tenth of a resumed handshake.
+type expander struct {
+	mac  hash.Hash
+	used bool
+}
+
+func (s *suite) expander(secret []byte) *expander { return &expander{mac: hmac.New(s.hash, secret)} }
+
+func (e *expander) label(label string, context []byte) []byte {
+	if e.used {
+		e.mac.Reset()
+	}
+	e.used = true
+	e.mac.Write(append(hkdfLabel(label, context, e.mac.Size()), 1))
+	return e.mac.Sum(nil)
 }
 
 // derive is Derive-Secret, over a transcript hash.
@@ -54,8 +79,9 @@ func (s *suite) emptyHash() []byte { return s.hash().Sum(nil) }
 // A schedule is the state of RFC 8446's key schedule.
 type schedule struct {
 	suite  *suite
-	psk    []byte // nil in a full handshake
-	secret []byte // the Handshake Secret, then the Master Secret
+	psk    []byte    // nil in a full handshake
+	secret []byte    // the Handshake Secret, then the Master Secret
+	from   *expander // of secret
 
 	client, server []byte // traffic secrets of the current epoch
 }
@@ -67,22 +93,21 @@ func (k *schedule) handshake(shared, transcript []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := k.extract(early, shared); err != nil {
+	if err := k.extract(k.suite.expander(early), shared); err != nil {
 		return err
 	}
-	return k.traffic("c hs traffic", "s hs traffic", transcript)
+	k.traffic("c hs traffic", "s hs traffic", transcript)
+	return nil
 }
 
 // application enters the application epoch with the hash of the messages up to the server's
 // Finished, and returns the exporter's secret.
 func (k *schedule) application(transcript []byte) (exporter []byte, err error) {
-	if err := k.extract(k.secret, make([]byte, k.suite.size)); err != nil {
+	if err := k.extract(k.from, make([]byte, k.suite.size)); err != nil {
 		return nil, err
 	}
-	if err := k.traffic("c ap traffic", "s ap traffic", transcript); err != nil {
-		return nil, err
-	}
-	return k.suite.derive(k.secret, "exp master", transcript)
+	k.traffic("c ap traffic", "s ap traffic", transcript)
+	return k.from.label("exp master", transcript), nil
 }
 
 // early is the Early Secret; psk is nil in a full handshake.
@@ -94,8 +119,8 @@ func (s *suite) early(psk []byte) ([]byte, error) {
 }
 
 // resumption is the resumption secret, with the hash of the messages up to the client's Finished.
-func (k *schedule) resumption(transcript []byte) ([]byte, error) {
-	return k.suite.derive(k.secret, "res master", transcript)
+func (k *schedule) resumption(transcript []byte) []byte {
+	return k.from.label("res master", transcript)
 }
 
 // resumptionPSK is the pre-shared key of a ticket (section 4.6.1).
@@ -116,21 +141,18 @@ func (s *suite) binder(psk, transcript []byte) ([]byte, error) {
 	return s.finished(key, transcript)
 }
 
-func (k *schedule) extract(previous, input []byte) error {
-	salt, err := k.suite.derive(previous, "derived", k.suite.emptyHash())
-	if err != nil {
+func (k *schedule) extract(previous *expander, input []byte) (err error) {
+	salt := previous.label("derived", k.suite.emptyHash())
+	if k.secret, err = hkdf.Extract(k.suite.hash, input, salt); err != nil {
 		return err
 	}
-	k.secret, err = hkdf.Extract(k.suite.hash, input, salt)
-	return err
+	k.from = k.suite.expander(k.secret)
+	return nil
 }
 
-func (k *schedule) traffic(client, server string, transcript []byte) (err error) {
-	if k.client, err = k.suite.derive(k.secret, client, transcript); err != nil {
-		return err
-	}
-	k.server, err = k.suite.derive(k.secret, server, transcript)
-	return err
+func (k *schedule) traffic(client, server string, transcript []byte) {
+	k.client = k.from.label(client, transcript)
+	k.server = k.from.label(server, transcript)
 }
 
 // finished is the verify_data of the side whose handshake traffic secret this is (section 4.4.4).

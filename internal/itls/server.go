@@ -305,7 +305,8 @@ func (hs *serverHandshake) sendHello() error {
 	if err := hs.setReadSecret(hs.keys.client); err != nil {
 		return err
 	}
-	return hs.out.setSecret(hs.suite, hs.keys.server)
+	hs.out.setSecret(hs.suite, hs.keys.server)
+	return nil
 }
 
 func (hs *serverHandshake) queueHello(random [32]byte, x *tlsmsg.ExtensionBuilder) error {
@@ -420,9 +421,7 @@ func (hs *serverHandshake) readClient() error {
 	if err := hs.setApplication(&hs.keys); err != nil {
 		return err
 	}
-	if err := hs.out.setSecret(hs.suite, hs.keys.server); err != nil {
-		return err
-	}
+	hs.out.setSecret(hs.suite, hs.keys.server)
 	asked := hs.tls.ClientAuth != tls.NoClientCert && hs.resumed == nil
 	if asked {
 		msg, err := hs.expect(tlsmsg.TypeCertificate)
