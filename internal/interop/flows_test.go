@@ -1,11 +1,21 @@
 package interop
 
 import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
+	"testing"
 	"time"
 
+	"vitrine/frames"
 	"vitrine/internal/tlsmsg"
+	"vitrine/proxy/inspect"
 )
 
 // A recorder keeps what passes a connection.
@@ -102,5 +112,101 @@ func (c *recorder) largest(fromClient bool) int {
 		}
 		most = max(most, h.Length)
 		all = all[tlsmsg.RecordHeaderLen+h.Length:]
+	}
+}
+
+// loadFlows reads what internal/itls keeps.
+func loadFlows(t *testing.T) map[string]*flow {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(flowDir, "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no flows: %v", err)
+	}
+	flows := make(map[string]*flow)
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := new(flow)
+		if err := json.Unmarshal(b, f); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		flows[strings.TrimSuffix(filepath.Base(name), ".json")] = f
+	}
+	return flows
+}
+
+func mustHex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A proxy reads what OpenSSL servers said to us: all of it passes, in whole records and byte by byte. What OpenSSL's
+// client says does not pass, because it does not know who reads.
+func TestFlowsThroughTheProxy(t *testing.T) {
+	for name, f := range loadFlows(t) {
+		t.Run(name, func(t *testing.T) {
+			for _, cut := range []int{1, 7, 1 << 20} {
+				f.inspect(t, name, cut)
+			}
+		})
+	}
+}
+
+func (f *flow) inspect(t *testing.T, name string, cut int) {
+	t.Helper()
+	var passed []inspect.Passed
+	tunnel := inspect.NewTunnel(&inspect.Config{
+		Authority: f.Authority,
+		Nonce:     [32]byte(mustHex(t, f.Nonce)),
+		Proxies:   [][32]byte{[32]byte(mustHex(t, f.Proxy))},
+		Log:       func(p inspect.Passed) { passed = append(passed, p) },
+	})
+	defer tunnel.Close(nil)
+	var fed, released [2]int64
+	for i, r := range f.Records {
+		d := frames.ToClient
+		if r.From == asClient {
+			d = frames.ToOrigin
+		}
+		for p := range slices.Chunk(mustHex(t, r.Record), cut) {
+			n, err := tunnel.Feed(d, p)
+			if f.We == asServer {
+				if kill, ok := errors.AsType[*inspect.KillError](err); ok && kill.Rule == inspect.RuleOfferMissing && i == 0 && n == 0 {
+					return
+				}
+			}
+			if err != nil {
+				t.Fatalf("record %d: %v", i, err)
+			}
+			fed[d] += int64(len(p))
+			released[d] = n
+		}
+	}
+	if f.We == asServer {
+		t.Fatal("a client that does not say who reads came through")
+	}
+	for _, d := range []frames.Direction{frames.ToOrigin, frames.ToClient} {
+		if released[d] != fed[d] {
+			t.Errorf("%v: %d of %d bytes may leave", d, released[d], fed[d])
+		}
+		if err := tunnel.End(d); err != nil && !strings.HasSuffix(name, "-keyupdate") {
+			t.Errorf("%v: the end: %v", d, err)
+		}
+	}
+	if strings.HasSuffix(name, "-keyupdate") {
+		if len(passed) > 0 && passed[0].Status != 0 {
+			t.Errorf("what passed: %+v", passed)
+		}
+		return // OpenSSL breaks it before it answers
+	}
+	if len(passed) != 1 || passed[0].Method != "GET" || passed[0].Status != 200 || passed[0].Err != nil ||
+		passed[0].ToOrigin != int64(len(f.Client)) || passed[0].ToClient != int64(len(f.Server)) {
+		t.Errorf("what passed: %+v", passed)
 	}
 }
