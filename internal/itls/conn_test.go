@@ -199,10 +199,16 @@ func TestAfterTheHandshake(t *testing.T) {
 		{"tickets", send(ticket, 4), ok, tlsmsg.AlertUnexpectedMessage},
 		{"tickets in pieces", both(send(ticket[:3], 1), send(ticket[3:], 1)), ok, tlsmsg.AlertUnexpectedMessage},
 		{"ticket in pieces of a byte", func(t *testing.T, from *Conn) {
-			for i := range ticket {
-				from.sendHandshake(t, ticket[i:i+1])
+			long := mustAppend(&tlsmsg.NewSessionTicket{Lifetime: 7200, Ticket: make([]byte, 2*maxIdleRecords)})
+			for i := range long {
+				from.sendHandshake(t, long[i:i+1])
 			}
 		}, ok, tlsmsg.AlertUnexpectedMessage},
+		{"KeyUpdates without end", func(t *testing.T, from *Conn) {
+			for range maxIdleRecords + 1 {
+				from.startKeyUpdate(t, false)
+			}
+		}, tlsmsg.AlertUnexpectedMessage, tlsmsg.AlertUnexpectedMessage},
 		{"malformed ticket", send([]byte{4, 0, 0, 1, 0}, 1), tlsmsg.AlertDecodeError, tlsmsg.AlertUnexpectedMessage},
 		{"records without data, at the limit", record(tlsmsg.TypeApplicationData, nil, maxIdleRecords), ok, ok},
 		{"records without data, above the limit", record(tlsmsg.TypeApplicationData, nil, maxIdleRecords+1), tlsmsg.AlertUnexpectedMessage, tlsmsg.AlertUnexpectedMessage},
