@@ -161,6 +161,11 @@ func (f *fetcher) redirect(req *http.Request, via []*http.Request) error {
 	if f.request.method != "" {
 		req.Method = f.request.method
 	}
+	// net/http tells each host which URL led to it, query included; curl, and so this command, does not. What
+	// the user gave is sent to each.
+	if given := via[0].Header["Referer"]; given == nil {
+		req.Header.Del("Referer")
+	}
 	f.received(req.Response)
 	f.sent(req)
 	return f.output.head(req.Response)

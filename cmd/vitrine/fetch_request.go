@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,7 +28,13 @@ type requestOptions struct {
 // build makes the request. Every error is about the command line.
 func (o *requestOptions) build(ctx context.Context) (*http.Request, error) {
 	u, err := url.Parse(o.url)
-	if err != nil {
+	if err != nil { // which quotes the URL, and in it may be a password
+		if parse, ok := errors.AsType[*url.Error](err); ok {
+			err = parse.Err
+		}
+		if strings.Contains(o.url, "@") {
+			return nil, usagef("the URL cannot be read; a user name or password in it has to be percent-encoded")
+		}
 		return nil, usagef("the URL cannot be read: %v", err)
 	}
 	if u.Scheme != "https" {
@@ -85,7 +92,7 @@ func (o *requestOptions) setHeaders(req *http.Request) error {
 			}
 		}
 		if !httpguts.ValidHeaderFieldName(name) {
-			return usagef("-H: %q is not a field name", name)
+			return usagef("-H: %q is not a field name", redactField(name))
 		}
 		if !httpguts.ValidHeaderFieldValue(value) {
 			return usagef("-H: the value of %s has a character that no field may have", name)

@@ -330,7 +330,9 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 	case "/redirect":
 		http.Redirect(w, r, "/echo", http.StatusFound)
 	case "/away":
-		http.Redirect(w, r, "https://other.example/", http.StatusFound)
+		http.Redirect(w, r, "https://other.example/fields", http.StatusFound)
+	case "/as-user":
+		http.Redirect(w, r, "https://user:hunter2@shop.example/fields", http.StatusFound)
 	case "/loop":
 		http.Redirect(w, r, "/loop", http.StatusFound)
 	case "/cut":
