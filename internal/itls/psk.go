@@ -248,7 +248,7 @@ func (hs *serverHandshake) choosePSK() error {
 func (hs *serverHandshake) agrees(s *ticketState) bool {
 	was := hs.newTicket()
 	return s.suite.id == hs.chosen.id && s.serverName == was.serverName && s.alpn == was.alpn && s.leaf == was.leaf &&
-		s.asked == was.asked && s.inspected == was.inspected && s.authority == was.authority && slices.Equal(s.proxies, was.proxies)
+		s.asked == was.asked && s.authority == was.authority && slices.Equal(s.proxies, was.proxies)
 }
 
 // newTicket is what a session that is made now is bound to.
@@ -261,7 +261,7 @@ func (hs *serverHandshake) newTicket() *ticketState {
 		s.leaf = sha256.Sum256(hs.cert.Certificate[0])
 	}
 	if hs.offer != nil {
-		s.inspected, s.authority, s.proxies = true, hs.offer.Authority, hs.offer.Proxies
+		s.authority, s.proxies = hs.offer.Authority, hs.offer.Proxies
 	}
 	return s
 }
@@ -271,7 +271,7 @@ func (hs *serverHandshake) newTicket() *ticketState {
 func (hs *serverHandshake) inTime(s *ticketState, obfuscated uint32) bool {
 	keys := hs.cfg.Tickets
 	at := keys.now()
-	if at.Before(s.issued) || at.Sub(s.authenticated) >= keys.lifetime() {
+	if at.Sub(s.authenticated) >= keys.lifetime() {
 		return false
 	}
 	age := time.Duration(obfuscated-s.ageAdd) * time.Millisecond

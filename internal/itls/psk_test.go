@@ -162,6 +162,7 @@ func TestWhateverDiffersIsAFullHandshake(t *testing.T) {
 		{name: "server name", client: func(c *Config) {
 			c.TLS.ServerName, c.Inspection.Authority = "two.example", "two.example:443"
 		}},
+		{name: "server name, and nobody reads", first: func(cc, _ *Config) { cc.Inspection = nil }, client: func(c *Config) { c.TLS.ServerName = "two.example" }},
 		{name: "the protocols", client: func(c *Config) { c.TLS.NextProtos = []string{"h2", "http/1.1"} }},
 		{name: "the server's choice of them", first: func(cc, _ *Config) { cc.TLS.NextProtos = []string{"http/1.1", "h2"} }, server: func(c *Config) { c.TLS.NextProtos = []string{"http/1.1"} }},
 		{name: "the client's suites", first: func(cc, _ *Config) { cc.Suites = []uint16{tlsmsg.SuiteSHA256} }, client: func(c *Config) { c.Suites = []uint16{tlsmsg.SuiteSHA384} }},
@@ -325,24 +326,20 @@ func TestSessionsEnd(t *testing.T) {
 		}
 	})
 	t.Run("nor for a server that never lets it end", func(t *testing.T) {
-		cc, sc, ours, _ := configs(new(TicketKeys))
-		s := session(t, cc, sc)
-		ours.advance(6 * 24 * time.Hour)
-		cc.Sessions.Add(s)
-		s.ends = ours.at.Add(time.Hour)
-		c := &Conn{cfg: cc, tls: cc.TLS, suite: s.suite, resumption: &resumption{authenticated: s.authenticated, secret: s.psk}}
-		c.state.PeerCertificates = s.certs
-		cc.Sessions.Clear()
-		c.resumption.epoch = cc.Sessions.epoch()
-		msg, err := (&tlsmsg.NewSessionTicket{Lifetime: 604800, Ticket: []byte("for ever")}).Append(nil)
+		cc, sc, ours, theirs := configs(&TicketKeys{Lifetime: maxLifetime})
+		endless, err := (&tlsmsg.NewSessionTicket{Lifetime: 604800, Ticket: []byte("for ever")}).Append(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.takeTicket(msg); err != nil {
-			t.Fatal(err)
-		}
-		if s := cc.Sessions.Take(); !s.Ends().Equal(start.Add(maxLifetime)) {
-			t.Errorf("it ends %v after the full handshake", s.Ends().Sub(start))
+		for i := range 2 {
+			client, server := connect(t, cc, sc)
+			server.sendHandshake(t, endless)
+			exchange(t, client, server)
+			if s := cc.Sessions.Take(); client.ConnectionState().DidResume != (i > 0) || string(s.ticket) != "for ever" || !s.Ends().Equal(start.Add(maxLifetime)) {
+				t.Errorf("session %d: it ends %v after the full handshake", i, s.Ends().Sub(start))
+			}
+			ours.advance(6 * 24 * time.Hour)
+			theirs.advance(6 * 24 * time.Hour)
 		}
 	})
 	t.Run("with the client's certificate", func(t *testing.T) {

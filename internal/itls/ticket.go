@@ -184,8 +184,7 @@ type ticketState struct {
 	ageAdd        uint32
 
 	serverName string
-	inspected  bool // an offer came, with the next two
-	authority  string
+	authority  string // of the offer, with the next; "" where none came
 	proxies    [][32]byte
 	alpn       string
 	leaf       [32]byte // SHA-256 of the server's certificate
@@ -196,13 +195,6 @@ type ticketState struct {
 func (s *ticketState) append(b []byte) ([]byte, error) {
 	bb := cryptobyte.NewBuilder(append(b, ticketMagic...))
 	vector8 := func(p string) { bb.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(p)) }) }
-	flag := func(v bool) {
-		if v {
-			bb.AddUint8(1)
-		} else {
-			bb.AddUint8(0)
-		}
-	}
 	bb.AddUint16(tlsmsg.VersionTLS13)
 	bb.AddUint16(s.suite.id)
 	bb.AddBytes(s.psk)
@@ -210,7 +202,6 @@ func (s *ticketState) append(b []byte) ([]byte, error) {
 	bb.AddUint64(uint64(s.authenticated.UnixMilli()))
 	bb.AddUint32(s.ageAdd)
 	vector8(s.serverName)
-	flag(s.inspected)
 	vector8(s.authority)
 	bb.AddUint8(uint8(len(s.proxies)))
 	for _, p := range s.proxies {
@@ -218,7 +209,11 @@ func (s *ticketState) append(b []byte) ([]byte, error) {
 	}
 	vector8(s.alpn)
 	bb.AddBytes(s.leaf[:])
-	flag(s.asked)
+	asked := uint8(0)
+	if s.asked {
+		asked = 1
+	}
+	bb.AddUint8(asked)
 	bb.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) {
 		for _, der := range s.certs {
 			b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(der) })
@@ -242,10 +237,9 @@ func parseTicketState(plain []byte, suites func(id uint16) *suite) *ticketState 
 	}
 	var issued, authenticated uint64
 	var name, authority, alpn cryptobyte.String
-	var inspected, proxies, asked uint8
+	var proxies, asked uint8
 	if !in.ReadBytes(&s.psk, s.suite.size) || !in.ReadUint64(&issued) || !in.ReadUint64(&authenticated) || !in.ReadUint32(&s.ageAdd) ||
-		!in.ReadUint8LengthPrefixed(&name) || !in.ReadUint8(&inspected) || inspected > 1 ||
-		!in.ReadUint8LengthPrefixed(&authority) || !in.ReadUint8(&proxies) || proxies > tlsmsg.MaxProxies {
+		!in.ReadUint8LengthPrefixed(&name) || !in.ReadUint8LengthPrefixed(&authority) || !in.ReadUint8(&proxies) || proxies > tlsmsg.MaxProxies {
 		return nil
 	}
 	for range proxies {
@@ -264,6 +258,6 @@ func parseTicketState(plain []byte, suites func(id uint16) *suite) *ticketState 
 	}
 	s.issued, s.authenticated = time.UnixMilli(int64(issued)), time.UnixMilli(int64(authenticated))
 	s.serverName, s.authority, s.alpn = string(name), string(authority), string(alpn)
-	s.inspected, s.asked = inspected == 1, asked == 1
+	s.asked = asked == 1
 	return s
 }

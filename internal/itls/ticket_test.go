@@ -16,7 +16,7 @@ func testTicketState(at time.Time) *ticketState {
 	return &ticketState{
 		suite: suiteByID(tlsmsg.SuiteSHA384), psk: bytes.Repeat([]byte{7}, 48),
 		issued: at.Truncate(time.Millisecond), authenticated: at.Add(-time.Hour).Truncate(time.Millisecond), ageAdd: 0xdeadbeef,
-		serverName: testName, inspected: true, authority: testName + ":443", proxies: [][32]byte{{1}, {2}}, alpn: "http/1.1",
+		serverName: testName, authority: testName + ":443", proxies: [][32]byte{{1}, {2}}, alpn: "http/1.1",
 		leaf: [32]byte{9}, asked: true, certs: [][]byte{[]byte("leaf"), []byte("issuer")},
 	}
 }
