@@ -21,7 +21,7 @@ import (
 // before there is a process would be lost.
 func TestTerminalScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/terminal",
+		Dir:   "testdata/terminal",
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "dialogue": cmdDialogue,
