@@ -612,3 +612,72 @@ func TestHop1MayEndDuringTheQuestion(t *testing.T) {
 		}
 	}
 }
+
+// A lateTrailer sets a field of the trailer when its body has been read.
+type lateTrailer struct {
+	io.Reader
+	set func()
+}
+
+func (b *lateTrailer) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		b.set()
+	}
+	return n, err
+}
+
+func (*lateTrailer) Close() error { return nil }
+
+// net/http sends the trailer as it is behind the body: a field that was not there when the user was asked
+// is one that nobody agreed to.
+// spec: CLI-5
+func TestATrailerIsWhatWasAnnounced(t *testing.T) {
+	for _, x := range []struct {
+		name    string
+		trailer http.Header
+		late    string
+		again   bool // the request has GetBody, as of those that are sent as one write
+		ok      bool
+	}{
+		{"announced, and set late", http.Header{"X-After": nil}, "X-After", false, true},
+		{"a credential that was not announced", http.Header{"X-After": nil}, "X-Auth-Token", false, false},
+		{"one where nothing was", http.Header{}, "Cookie", false, false},
+		{"of a body that can be had twice", http.Header{}, "Cookie", true, false},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			w := newWorld(t)
+			got := make(chan http.Header, 1)
+			w.handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if _, err := io.Copy(io.Discard, r.Body); err == nil {
+					got <- r.Trailer
+				}
+			})
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://origin.example/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Trailer = x.trailer
+			body := &lateTrailer{strings.NewReader("body"), func() { req.Trailer.Set(x.late, "s3cret") }}
+			req.Body, req.ContentLength = body, -1
+			if x.again {
+				req.Body = io.NopCloser(body)
+				req.GetBody = func() (io.ReadCloser, error) { return req.Body, nil }
+			}
+			_, _, err = do(w.transport(nil), req)
+			if (err == nil) != x.ok || err != nil && (!strings.Contains(err.Error(), x.late) || strings.Contains(err.Error(), "s3cret")) {
+				t.Errorf("%v", err)
+			}
+			select {
+			case trailer := <-got:
+				if !x.ok || trailer.Get(x.late) != "s3cret" {
+					t.Errorf("the origin got %v", trailer)
+				}
+			default:
+				if x.ok {
+					t.Error("the origin got nothing")
+				}
+			}
+		})
+	}
+}

@@ -42,14 +42,23 @@ func credentialsOf(req *http.Request) []string {
 		found = append(found, userInURL)
 	}
 	for _, h := range []http.Header{req.Header, req.Trailer} {
-		for name := range h {
-			if isCredential(name) {
+		for name, values := range h {
+			if isCredential(name) || http.CanonicalHeaderKey(name) == "Referer" && slices.ContainsFunc(values, namesUser) {
 				found = append(found, http.CanonicalHeaderKey(name))
 			}
 		}
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// namesUser says whether there is a user name, and maybe a password, in a URL.
+func namesUser(u string) bool {
+	_, rest, found := strings.Cut(u, "//")
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	return found && strings.Contains(rest, "@")
 }
 
 // keptBack is the error for the first of the credentials in fields; why is nil when the user was asked about

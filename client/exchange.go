@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,6 +28,8 @@ type exchange struct {
 
 	body io.ReadCloser // of the next send
 	once *onceBody     // what body is, unless there is nothing to close
+
+	announced []string // the names in the request's trailer at its beginning
 }
 
 func (x *exchange) run() (*http.Response, error) {
@@ -192,14 +195,28 @@ func nopCloser(body io.ReadCloser) bool {
 	return false
 }
 
-func (x *exchange) prepareBody() { x.setBody(x.req.Body) }
+func (x *exchange) prepareBody() {
+	x.announced = slices.Collect(maps.Keys(x.req.Trailer))
+	x.setBody(x.req.Body)
+}
+
+// checkTrailer refuses a field that came into the trailer while the body was read, which net/http would send:
+// nobody was asked whether it may leave.
+func (x *exchange) checkTrailer() error {
+	for name := range x.req.Trailer {
+		if !slices.Contains(x.announced, name) {
+			return fmt.Errorf("client: the trailer field %q was not in the request's Trailer when it began", name)
+		}
+	}
+	return nil
+}
 
 func (x *exchange) setBody(body io.ReadCloser) {
 	x.body, x.once = body, nil
-	if body == nil || body == http.NoBody || x.req.GetBody != nil && nopCloser(body) {
+	if body == nil || body == http.NoBody || x.req.GetBody != nil && x.req.Trailer == nil && nopCloser(body) {
 		return
 	}
-	x.once = &onceBody{rc: body}
+	x.once = &onceBody{rc: body, atEnd: x.checkTrailer}
 	x.body = x.once
 }
 
@@ -231,6 +248,7 @@ func (x *exchange) closeBody() {
 // other send follows, and knows whether it was read.
 type onceBody struct {
 	rc      io.ReadCloser
+	atEnd   func() error // judges the end of rc
 	mu      sync.Mutex
 	read    bool
 	closed  bool
@@ -241,7 +259,13 @@ func (b *onceBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	b.read = true
 	b.mu.Unlock()
-	return b.rc.Read(p)
+	n, err := b.rc.Read(p)
+	if err == io.EOF {
+		if bad := b.atEnd(); bad != nil {
+			err = bad
+		}
+	}
+	return n, err
 }
 
 func (b *onceBody) Close() error {

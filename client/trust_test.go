@@ -279,6 +279,8 @@ func TestCredentialsLeaveOnlyWhereAllowed(t *testing.T) {
 		{"under a name in another case", func(r *http.Request) { r.Header["authorization"] = []string{"x"} }, "Authorization"},
 		{"a user name in the URL", func(r *http.Request) { r.URL.User = url.User("alice") }, "the user name in the URL"},
 		{"in a trailer", func(r *http.Request) { r.Trailer = http.Header{"X-Auth-Token": nil} }, "X-Auth-Token"},
+		{"a user name in the Referer", func(r *http.Request) { r.Header.Set("Referer", "https://alice:s3cret@other.example/a?b") }, "Referer"},
+		{"a Referer with an @ in its path", func(r *http.Request) { r.Header.Set("Referer", "https://other.example/@alice?a@b#c@d") }, ""},
 		{"nothing of the kind", set("Accept"), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
