@@ -23,7 +23,7 @@ var groupNames = []struct {
 }
 
 func (o *openssl) rows() []row {
-	return slices.Concat(o.handshakes(), o.resumptions(), o.refusals(), o.streams())
+	return slices.Concat(o.handshakes(), o.resumptions(), o.refusals(), o.streams(), o.commands())
 }
 
 func (o *openssl) handshakes() (rows []row) {
