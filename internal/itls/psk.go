@@ -335,7 +335,7 @@ func (hs *serverHandshake) sendTicket() error {
 	msg, err := (&tlsmsg.NewSessionTicket{
 		Lifetime: uint32(lifetime / time.Second), AgeAdd: s.ageAdd, Nonce: nonce, Ticket: ticket,
 	}).Append(nil)
-	// A client whose records are small counts those of a large ticket as records without data.
+	// A client whose records are small may count those of a large ticket as records without data.
 	if err != nil || len(msg) > min(maxTicket, maxIdleRecords/2*hs.maxHandshakeData()) {
 		return nil
 	}
