@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -134,7 +133,7 @@ func consentList(c *cli.Context, std stdio) (err error) {
 	}
 	views := viewGrants(grants...)
 	if c.Bool("json") {
-		return json.NewEncoder(std.out).Encode(map[string][]grantView{"grants": views})
+		return writeJSON(std.out, map[string][]grantView{"grants": views})
 	}
 	if len(views) == 0 {
 		_, err := fmt.Fprintln(std.out, "nothing is granted")
@@ -184,7 +183,7 @@ func consentRevoke(c *cli.Context, std stdio) (err error) {
 	}
 	views := viewGrants(revoked...)
 	if c.Bool("json") {
-		return json.NewEncoder(std.out).Encode(map[string][]grantView{"revoked": views})
+		return writeJSON(std.out, map[string][]grantView{"revoked": views})
 	}
 	for _, v := range views {
 		line := oneLine(fmt.Sprintf("revoked %s: the proxy %s may no longer read what you and %s say to each other", v.ID, v.Proxy, inWords(v.Scope)))

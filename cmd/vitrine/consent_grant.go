@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -83,7 +82,7 @@ func consentGrant(c *cli.Context, std stdio) (err error) {
 	}
 	v := viewGrants(g)[0]
 	if c.Bool("json") {
-		return json.NewEncoder(std.out).Encode(v)
+		return writeJSON(std.out, v)
 	}
 	_, err = fmt.Fprintf(std.out, "granted %s until %s: %s\ntake it back with: vitrine consent revoke %s\n", v.ID, v.ends(), v.words(), v.ID)
 	return err

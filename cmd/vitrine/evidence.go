@@ -79,7 +79,7 @@ func showEvidence(c *cli.Context, std stdio) error {
 	s.size, s.age = len(raw), time.Since(s.e.Time)
 	s.err = s.check(roots)
 	if c.Bool("json") {
-		err = json.NewEncoder(std.out).Encode(s.json())
+		err = writeJSON(std.out, s.json())
 	} else {
 		_, err = io.WriteString(std.out, s.words())
 	}

@@ -41,7 +41,7 @@ func (r *report) write(file string, err error) error {
 	if jerr != nil {
 		return errors.Join(err, jerr)
 	}
-	if werr := writeWhole(file, append(text, '\n')); werr != nil {
+	if werr := writeWhole(file, append(printableJSON(text), '\n')); werr != nil {
 		return errors.Join(err, usagef("--report: %v", werr))
 	}
 	return err
