@@ -174,8 +174,16 @@ func (c *innerHTTPConn) failed(err error) {
 	}
 }
 
-// Close says what the session was. It ends a handshake that is under way.
+// Close says what the session was. It ends a handshake that is under way. A client that could still send
+// gets a moment to end its side too: to close on unread bytes would reset the connection, and what is on
+// its way to the client would be lost.
 func (c *innerHTTPConn) Close() error {
+	if !c.session.closed.Load() && c.ctx.Err() == nil && c.Conn.CloseWrite() == nil {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lingering))
+		if _, err := io.CopyN(io.Discard, c.Conn, 1<<20); err == io.EOF {
+			c.session.closed.Store(true)
+		}
+	}
 	err := c.Conn.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -194,8 +194,9 @@ func (s *innerSession) receive(out io.Writer) error {
 			return nil
 		}
 		if err != nil {
-			// The alert, if there is one to send, may stand behind a Write that is stuck.
-			_ = s.conn.SetWriteDeadline(time.Now().Add(lastWords))
+			if _, ok := errors.AsType[*itls.AlertError](err); !ok {
+				s.cut() // a Write may be stuck; where there is an alert, it has its own limit
+			}
 			return sessionFailure(s.report.Role, err)
 		}
 	}
