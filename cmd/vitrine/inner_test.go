@@ -296,6 +296,7 @@ func (m *tamperer) Write(p []byte) (int, error) {
 			m.w.Write(p[:m.at])
 			return m.at, io.ErrShortWrite
 		}
+		p = bytes.Clone(p)
 		p[m.at] ^= 1
 	}
 	m.at -= len(p)
