@@ -119,6 +119,14 @@ func replace(path string, text []byte, old fs.FileInfo) (err error) {
 	return syncFolder(filepath.Dir(path))
 }
 
+// remove leaves no store, which grants nothing.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
 // syncFolder makes a rename last. A revocation that a power cut takes back would be none.
 func syncFolder(path string) error {
 	if runtime.GOOS == "windows" { // which cannot, and need not

@@ -138,6 +138,23 @@ func TestToRevokeMakesNoStore(t *testing.T) {
 	}
 }
 
+// Where nothing can be written any more, everything can still be taken back.
+func TestAFullDiskKeepsNoGrant(t *testing.T) {
+	s := open(t, newPath(t))
+	one := add(t, s, sample(t, "one.example"))
+	add(t, s, sample(t, "two.example"))
+	a := ask(t, s, request("one.example:443"))
+	if err := os.MkdirAll(filepath.Join(s.path+".new", "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.Revoke(one.ID); err == nil || list != nil || a.Ends.Err() != nil {
+		t.Errorf("%v %v: it cannot have worked", list, err)
+	}
+	if list, err := s.RevokeAll(); err != nil || len(list) != 2 || context.Cause(a.Ends) != ErrRevoked || len(grants(t, s)) != 0 {
+		t.Errorf("%v %v; ends: %v", list, err, context.Cause(a.Ends))
+	}
+}
+
 // A shared folder stays one: who follows an error's advice must not shut others out of /tmp.
 func TestNobodyIsToldToCloseASharedFolder(t *testing.T) {
 	if runtime.GOOS == "windows" {

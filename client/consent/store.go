@@ -329,7 +329,11 @@ func (s *Store) change(f func(grants []Grant) ([]Grant, error)) error {
 	if err != nil {
 		return fmt.Errorf("consent: %s: %w", s.path, err)
 	}
-	if err := replace(s.path, text, s.seen); err != nil {
+	err = replace(s.path, text, s.seen)
+	if err != nil && len(grants) == 0 { // a full disk must not keep a user from taking everything back
+		err = remove(s.path)
+	}
+	if err != nil {
 		return fmt.Errorf("consent: %w", err)
 	}
 	_, err = s.readLocked()
