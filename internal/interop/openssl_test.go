@@ -198,4 +198,11 @@ func TestInterop(t *testing.T) {
 		}
 		check(t, o.version, p, o.rows())
 	})
+	t.Run("wolfSSL", func(t *testing.T) {
+		w, missing := findWolfSSL()
+		if w == nil {
+			absent(t, "wolfSSL", missing)
+		}
+		check(t, w.version, p, w.rows())
+	})
 }
