@@ -29,7 +29,6 @@ var kinds = []string{"ECDSA P-256", "ECDSA P-384", "ECDSA P-521", "Ed25519", "RS
 // An identity is a certificate with its key, here and in files that a peer reads.
 type identity struct {
 	cert            tls.Certificate
-	chainPEM        []byte
 	certFile        string
 	keyFile, others string // others: the certificates behind the leaf
 }
