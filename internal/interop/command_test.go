@@ -62,8 +62,7 @@ func (o *openssl) commands() []row {
 			r.Fatal(err)
 		}
 		if r.role == asServer {
-			l.peer.write("Q\n")
-			l.peer.exit()
+			l.peer.exit() // at our close_notify
 		} else if code := ours.exit(); code != 0 {
 			r.Errorf("it exits with %d", code)
 		}
