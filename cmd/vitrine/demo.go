@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -108,7 +107,7 @@ func printStepJSON(std stdio, step demoStep, saw sights, failure error) error {
 	if failure != nil {
 		lines = append(lines, "failed: "+oneLine(failure.Error()))
 	}
-	return json.NewEncoder(std.out).Encode(struct {
+	return writeJSON(std.out, struct {
 		Step   string `json:"step"`
 		OK     bool   `json:"ok"`
 		Detail string `json:"detail"`

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -92,10 +91,10 @@ func (s *innerSession) handshake(ctx context.Context, patience time.Duration) er
 	r.ServerName, r.ALPN = state.ServerName, state.NegotiatedProtocol
 	who := "no certificate"
 	if certs := state.PeerCertificates; len(certs) > 0 {
-		spki, leaf := pki.SPKIHash(certs[0]), pki.LeafHash(certs[0])
+		leaf := pki.LeafHash(certs[0])
 		r.Certificate = &innerPeer{
 			Subject: certs[0].Subject.String(), Key: certs[0].PublicKeyAlgorithm.String(),
-			SPKI: hex.EncodeToString(spki[:]), Leaf: hex.EncodeToString(leaf[:]),
+			SPKI: spkiHex(certs[0]), Leaf: hex.EncodeToString(leaf[:]),
 		}
 		who = r.Certificate.Subject
 	}
@@ -135,9 +134,7 @@ func (s *innerSession) end(err error) {
 	if !s.setup.json {
 		return
 	}
-	if text, err := json.Marshal(&r); err == nil {
-		_, _ = s.setup.std.err.Write(append(text, '\n'))
-	}
+	_ = writeJSON(s.setup.std.err, &r)
 }
 
 // cut ends the session so that the peer does not take what it has for all there was: no close_notify.

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode"
@@ -29,5 +32,35 @@ func TestJSONIsPrintableAndSaysTheSame(t *testing.T) {
 	}
 	if lines := strings.Split(string(printableJSON(indented)), "\n"); len(lines) != 3 {
 		t.Errorf("%q", lines)
+	}
+}
+
+// Every --json that repeats what somebody else chose.
+func TestJSONOfCommandsIsPrintable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.toml")
+	text := "[[rule]]\nid = \"a\"\naction = \"kill\"\nwhen = \"request.path == \u009b2J\"\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, say := range map[string]func(std stdio){
+		"policy check": func(std stdio) {
+			run(t.Context(), []string{"vitrine", "policy", "check", "--json", file}, std)
+		},
+		"inner": func(std stdio) {
+			s := newInnerSession(&innerSetup{std: stdio{err: std.out}, json: true}, "client", nil)
+			s.report.Certificate = &innerPeer{Subject: "CN=\u009b2J"}
+			s.end(nil)
+		},
+		"demo": func(std stdio) {
+			if err := printStepJSON(std, demoStep{}, sights{"proxy   \u009b2J"}, nil); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		var out bytes.Buffer
+		say(stdio{strings.NewReader(""), &out, io.Discard})
+		if !strings.Contains(out.String(), `\u009b`) || strings.ContainsRune(out.String(), '\u009b') {
+			t.Errorf("%s: %q", name, out.String())
+		}
 	}
 }

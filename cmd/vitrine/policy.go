@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,10 +88,13 @@ func checkPolicy(c *cli.Context, std stdio) error {
 		}
 	}
 	if c.Bool("json") {
-		encoder := json.NewEncoder(std.out)
+		var text bytes.Buffer
+		encoder := json.NewEncoder(&text)
 		encoder.SetEscapeHTML(false)
 		encoder.SetIndent("", "  ")
-		err = encoder.Encode(&r)
+		if err = encoder.Encode(&r); err == nil {
+			_, err = std.out.Write(printableJSON(text.Bytes()))
+		}
 	} else {
 		err = r.print(std.out, bad)
 	}

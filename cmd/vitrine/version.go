@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -32,7 +31,7 @@ func versionCommand(std stdio) *cli.Command {
 			}
 			v := readVersion()
 			if c.Bool("json") {
-				return json.NewEncoder(std.out).Encode(v)
+				return writeJSON(std.out, v)
 			}
 			line := "vitrine " + v.Version
 			if v.Commit != "" {
