@@ -174,8 +174,7 @@ func listRoots(roots []*x509.Certificate) string {
 	const most = 4
 	var words []string
 	for _, c := range roots[:min(most, len(roots))] {
-		hash := pki.SPKIHash(c)
-		words = append(words, fmt.Sprintf("%s (%s)", hex.EncodeToString(hash[:]), c.Subject))
+		words = append(words, fmt.Sprintf("%s (%s)", spkiHex(c), c.Subject))
 	}
 	if len(roots) > most {
 		words = append(words, fmt.Sprintf("and %d more", len(roots)-most))

@@ -221,12 +221,7 @@ func newInnerSetup(c *cli.Context, std stdio) (*innerSetup, error) {
 const maxSessionFile = 1 << 20
 
 func readSession(file string) (*itls.Session, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, usagef("--session-in: %v", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSessionFile))
+	data, err := readBounded(file, maxSessionFile)
 	if err != nil {
 		return nil, usagef("--session-in: %v", err)
 	}
