@@ -146,6 +146,10 @@ func (d *Dialer) Close() error {
 // Forget drops the memory that authority was reached at intact, for a user who was told and accepts
 // less from now on, and the sessions with it.
 func (d *Dialer) Forget(authority string) {
+	// It was remembered by the spelling that all parties use, however the user writes it.
+	if canonical, _, _, err := canonicalAuthority(authority); err == nil {
+		authority = canonical
+	}
 	d.worked.forget(authority)
 	d.inners.Forget(func(s *itls.Session) bool { return s.Authority() == authority })
 }
@@ -168,19 +172,8 @@ func (d *Dialer) newAttempt(authority string, rep *Report) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, service, err := net.SplitHostPort(authority)
-	if err != nil {
-		return nil, fmt.Errorf("client: authority %q: %w", authority, err)
-	}
-	port, err := strconv.ParseUint(service, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("client: authority %q: bad port", authority)
-	}
 	a := &attempt{levels: levels, rep: rep}
-	if a.authority, err = fields.CanonicalAuthority(host, int(port)); err != nil {
-		return nil, fmt.Errorf("client: authority %q: %w", authority, err)
-	}
-	if a.host, a.port, err = fields.ParseAuthority(a.authority); err != nil {
+	if a.authority, a.host, a.port, err = canonicalAuthority(authority); err != nil {
 		return nil, fmt.Errorf("client: authority %q: %w", authority, err)
 	}
 	for _, l := range levels {
@@ -189,6 +182,23 @@ func (d *Dialer) newAttempt(authority string, rep *Report) (*attempt, error) {
 		}
 	}
 	return a, nil
+}
+
+// canonicalAuthority reads an authority as a user writes it.
+func canonicalAuthority(s string) (authority, host string, port int, err error) {
+	host, service, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", "", 0, err
+	}
+	n, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return "", "", 0, errors.New("bad port")
+	}
+	if authority, err = fields.CanonicalAuthority(host, int(n)); err != nil {
+		return "", "", 0, err
+	}
+	host, port, err = fields.ParseAuthority(authority)
+	return authority, host, port, err
 }
 
 func (a *attempt) accepts(l Level) bool { return slices.Contains(a.levels, l) }
