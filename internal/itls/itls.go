@@ -12,7 +12,7 @@
 //
 // It takes a [tls.Config] and honours exactly Certificates, GetCertificate, GetConfigForClient,
 // RootCAs, ClientCAs, ClientAuth, ServerName, NextProtos, Time, VerifyConnection,
-// VerifyPeerCertificate and KeyLogWriter. It refuses InsecureSkipVerify, Renegotiation and Encrypted
+// VerifyPeerCertificate, SessionTicketsDisabled and KeyLogWriter. It refuses InsecureSkipVerify, Renegotiation and Encrypted
 // Client Hello, and looks at nothing else.
 //
 // # What it is

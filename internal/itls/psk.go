@@ -35,7 +35,7 @@ type resumption struct {
 // offerSession puts what resumption needs at the end of the first ClientHello.
 func (hs *clientHandshake) offerSession() error {
 	cache := hs.cfg.Sessions
-	if cache == nil {
+	if cache == nil || hs.tls.SessionTicketsDisabled {
 		return nil
 	}
 	r := &resumption{binding: hs.cfg.binding(), epoch: cache.epoch()}
@@ -213,7 +213,7 @@ func (hs *serverHandshake) writeHello() {
 }
 
 func (hs *serverHandshake) resumes() bool {
-	return hs.cfg.Tickets != nil && slices.Contains(hs.hello.PSKModes, tlsmsg.PSKModeDHE)
+	return hs.cfg.Tickets != nil && !hs.tls.SessionTicketsDisabled && slices.Contains(hs.hello.PSKModes, tlsmsg.PSKModeDHE)
 }
 
 // choosePSK takes the first ticket that is good for this handshake, if there is one. Its binder must then

@@ -186,6 +186,13 @@ func TestWhateverDiffersIsAFullHandshake(t *testing.T) {
 		{name: "the server's certificate", server: func(c *Config) { c.TLS.Certificates = []tls.Certificate{second} }},
 		{name: "the server's keys", server: func(c *Config) { c.Tickets = new(TicketKeys) }},
 		{name: "the server has none", server: func(c *Config) { c.Tickets = nil }},
+		{name: "the server wants none", server: func(c *Config) { c.TLS.SessionTicketsDisabled = true }},
+		{name: "the server's config for this client wants none", server: func(c *Config) {
+			own := c.TLS.Clone()
+			own.SessionTicketsDisabled = true
+			c.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return own, nil }
+		}},
+		{name: "the client wants none", client: func(c *Config) { c.TLS.SessionTicketsDisabled = true }},
 		{name: "the server dropped them", server: func(c *Config) { c.Tickets.Drop() }},
 	} {
 		for _, deceived := range []bool{false, true} {

@@ -120,10 +120,18 @@ func TestInnerSessionsThatAreNotResumed(t *testing.T) {
 		{name: "the server wants no tickets", change: func(cfg *Config) {
 			cfg.Origin = func(_ *Net, srv *http.Server, _ *origin.Config) { srv.TLSConfig.SessionTicketsDisabled = true }
 		}},
+		{name: "the server wants no tickets from this client", change: func(cfg *Config) {
+			cfg.Origin = func(_ *Net, srv *http.Server, _ *origin.Config) {
+				own := srv.TLSConfig.Clone()
+				own.SessionTicketsDisabled = true
+				srv.TLSConfig.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return own, nil }
+			}
+		}},
 		{name: "it is over", change: func(cfg *Config) {
 			cfg.Origin = func(_ *Net, _ *http.Server, cfg *origin.Config) { cfg.ResumeFor = time.Hour }
 		}, between: func(*Net, context.CancelCauseFunc) { time.Sleep(time.Hour) }},
 		{name: "forgotten", between: func(n *Net, _ context.CancelCauseFunc) { n.Client.Forget(OriginHost + ":443") }},
+		{name: "forgotten by another spelling", between: func(n *Net, _ context.CancelCauseFunc) { n.Client.Forget("ORIGIN.Example:0443") }},
 		{name: "another authority is forgotten", between: func(n *Net, _ context.CancelCauseFunc) { n.Client.Forget("else.example:443") }, offered: true},
 		{name: "consent ended between tunnels", between: func(_ *Net, end context.CancelCauseFunc) { end(gone) }},
 		{name: "another client of the same user", between: func(n *Net, _ context.CancelCauseFunc) { n.Client = n.NewClient(n.cfg.Client) }},
