@@ -21,10 +21,11 @@ func innerServerCommand(std stdio) *cli.Command {
 		Name:      "server",
 		Usage:     "take one client behind the other: send it standard input, and write what it sends to standard output",
 		UsageText: "vitrine inner server --listen ADDR --cert F --key F [--client-roots F] [--root DIR] [flags]",
-		Description: "A session ends when both ends have: the client with its close_notify, the server with the end of standard input. Where\n" +
-			"that is a terminal, or has ended before it gave this client anything, the client alone decides. What is wrong with one\n" +
-			"client is a line on standard error, and the next one is served. With --root it answers any number of clients at once,\n" +
-			"over HTTP/1.1, and standard input and output have no part in it. Ctrl-C and SIGTERM end it.",
+		Description: "A session ends when both ends have: the client with its close_notify, the server with the end of standard input. Once\n" +
+			"the client has ended, standard input that gives nothing for two seconds, or is a terminal, has ended for it too; the rest\n" +
+			"is the next client's. Where it has ended before it gave a client anything, that client alone decides. What is wrong with\n" +
+			"one client is a line on standard error, and the next one is served. With --root it answers any number of clients at\n" +
+			"once, over HTTP/1.1, and standard input and output have no part in it. Ctrl-C and SIGTERM end it.",
 		Flags: innerFlags(
 			&cli.StringFlag{Name: "listen", Usage: "`ADDR` to listen on, e.g. 127.0.0.1:8449; port 0 picks one"},
 			&cli.StringFlag{Name: "cert", Usage: "certificate chain, PEM `FILE`"},

@@ -22,6 +22,10 @@ const innerPatience = 30 * time.Second
 // lastWords is how long an end waits, once the peer takes nothing more, for the peer to say why.
 const lastWords = 5 * time.Second
 
+// stillness is how long a server whose client has ended lets its own standard input give nothing. Whoever
+// leaves a pipe open behind a server does not mean that no other client gets its turn.
+const stillness = 2 * time.Second
+
 // lingering is how long an end that has sent an alert waits for the peer to close. To close at once would
 // reset the connection where bytes are unread, and the peer would not see the alert.
 const lingering = time.Second
@@ -209,9 +213,21 @@ func (s *innerSession) send(ctx context.Context, in *standardInput, received <-c
 		chunks, open = nil, false
 		_ = s.conn.CloseWrite() // a peer that is gone already has said why, or what is received does
 	}
+	silent := false // it has been said that standard input is still open
 	for open || received != nil {
 		var err error
+		var still <-chan time.Time
+		if received == nil && !silent {
+			still = time.After(stillness)
+		}
 		select {
+		case <-still:
+			if silent = true; s.report.Role == "server" {
+				s.say("%s: the client has ended, and standard input gives nothing: the session ends", s.report.Peer)
+				closeWrite()
+			} else {
+				s.say("%s: the server has ended; the session ends when standard input does", s.report.Peer)
+			}
 		case chunk, more := <-chunks:
 			switch {
 			case more:

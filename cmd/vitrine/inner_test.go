@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -499,81 +498,3 @@ func TestExitStatusOfInnerErrors(t *testing.T) {
 		}
 	}
 }
-
-// TestInnerIsNotHeldByAPeerThatTakesNothing: a Write that is stuck ends when the other direction fails.
-func TestInnerIsNotHeldByAPeerThatTakesNothing(t *testing.T) {
-	dir, _, _ := innerWorld(t)
-	cert, err := pki.LoadKeyPair(filepath.Join(dir, "shop.example.pem"), filepath.Join(dir, "shop.example.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots, err := pki.LoadPool(filepath.Join(dir, "root.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		name string
-		fail func(c *deafConn, server *itls.Conn)
-		want int
-	}{
-		{"cut", func(c *deafConn, _ *itls.Conn) { c.end() }, 22},
-		{"standard output", func(_ *deafConn, server *itls.Conn) { server.Write([]byte("x")) }, 1},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			near, far := net.Pipe()
-			defer far.Close()
-			carrier := &deafConn{Conn: near}
-			setup := &innerSetup{std: stdio{nil, io.Discard, io.Discard}, config: &itls.Config{
-				UnprotectedForTests: true, TLS: &tls.Config{ServerName: "shop.example", RootCAs: roots.CertPool},
-			}}
-			server := itls.Server(far, &itls.Config{UnprotectedForTests: true, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
-			shaken := make(chan error, 1)
-			go func() { shaken <- server.Handshake() }()
-			s := newInnerSession(setup, "client", itls.Client(carrier, setup.config))
-			if err := errors.Join(s.handshake(t.Context(), time.Minute), <-shaken); err != nil {
-				t.Fatal(err)
-			}
-			// The second read begins when the first chunk is on its way, to where nobody takes it.
-			began := make(chan struct{})
-			in := readStandardInput(io.MultiReader(bytes.NewReader(innerBytes(64<<10)), readerFunc(func([]byte) (int, error) {
-				close(began)
-				return 0, io.EOF
-			})))
-			ended := make(chan error, 1)
-			go func() { ended <- s.pass(t.Context(), in, brokenWriter{}) }()
-			<-began
-			tt.fail(carrier, server)
-			select {
-			case err := <-ended:
-				if exitCode(err) != tt.want {
-					t.Errorf("got %v", err)
-				}
-			case <-time.After(20 * time.Second):
-				t.Error("it is held")
-			}
-		})
-	}
-}
-
-// A deafConn can be ended in one direction, that of Read.
-type deafConn struct {
-	net.Conn
-	over atomic.Bool
-}
-
-func (c *deafConn) end() {
-	c.over.Store(true)
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
-}
-
-func (c *deafConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if err != nil && c.over.Load() {
-		err = io.EOF
-	}
-	return n, err
-}
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
