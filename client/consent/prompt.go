@@ -275,6 +275,8 @@ func (p *Prompt) readLine(ctx context.Context) (string, error) {
 	for b := make([]byte, 1); ; {
 		n, err := p.In.Read(b)
 		switch {
+		case n == 1 && b[0] == '\n' && len(line) > maxAnswer:
+			return "", nil
 		case n == 1 && b[0] == '\n':
 			return string(line), nil
 		case n == 1 && len(line) <= maxAnswer:

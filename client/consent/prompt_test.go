@@ -440,6 +440,8 @@ func TestWhatWasTypedBeforeIsNoAnswer(t *testing.T) {
 		{"before, and no behind", typist{pending: "every\n", asked: "no\n"}, 1, false},
 		{"before, and once behind", typist{pending: "no\n", asked: "once\n"}, 1, true},
 		{"behind nonsense", typist{asked: "nonsense\nonce\n"}, maxTries, false},
+		{"behind blanks", typist{asked: strings.Repeat(" ", maxAnswer-4) + "once\n"}, 1, true},
+		{"in front of what is too long", typist{asked: "once" + strings.Repeat(" ", maxAnswer) + "and for nobody else\n"}, maxTries, false},
 		{"a terminal that cannot drop it", typist{pending: "once\n", asked: "once\n", broken: io.ErrClosedPipe}, 0, false},
 	} {
 		s := open(t, newPath(t))
