@@ -63,8 +63,9 @@ func invalidUTF8(text []byte) int {
 // A reader makes a policy of a document.
 type reader struct {
 	*problems
-	policy *Policy
-	lang   *language // made for the first rule
+	policy     *Policy
+	lang       *language // made for the first rule
+	everything bool      // a host so far matches every name
 }
 
 func (r *reader) document(root *node) {
@@ -191,11 +192,10 @@ func (r *reader) host(n *node) {
 			}
 		}
 	}
-	if everything := slices.IndexFunc(r.policy.hosts, func(h host) bool {
-		return slices.ContainsFunc(h.match, func(p hosts.Pattern) bool { return p.String() == "*" })
-	}); everything >= 0 {
+	if r.everything {
 		r.warn(n.at, "", "this [[host]] is never reached: one before it matches every host")
 	}
+	r.everything = r.everything || slices.ContainsFunc(h.match, func(p hosts.Pattern) bool { return p.String() == "*" })
 	r.policy.hosts = append(r.policy.hosts, h)
 }
 
