@@ -55,6 +55,9 @@ func TestBadPatterns(t *testing.T) {
 			t.Errorf("%q is read as %v", s, p)
 		}
 	}
+	if _, err := Parse(strings.Repeat("a", maxPattern+1)); err == nil || err.Error() != "a pattern of 301 bytes, at most 300" {
+		t.Errorf("a pattern that is too long: %v", err)
+	}
 }
 
 // FuzzParse: a pattern that is read has one spelling, which is read as the same, and it matches no

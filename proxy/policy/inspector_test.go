@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -409,6 +410,7 @@ func TestLongWorkIsDoneElsewhere(t *testing.T) {
 		},
 		{"a pattern of many states and a short text", []string{`kill request.path.matches("^/(b?){200}a$")`}, []step{up(longPath(200), "done")}},
 		{"fields for each field", []string{`kill request.headers.exists(a, request.headers.exists(b, a == b + "x"))`}, []step{up(fields, "done")}},
+		{"fields without text", []string{`kill request.headers.exists(a, a == "y")`}, []step{up(fields, "done")}},
 		{"many rules", many, []step{up(requestHead(0, true), "done")}},
 		{"long text without loops", []string{`kill response.body.contains("b")`}, []step{
 			up(requestHead(0, true, "X", long), ""), down(responseHeadPart(200, -1, false), "response"), down(body(strings.Repeat("a", defaultScan)+"b", false), "done"),
@@ -421,6 +423,25 @@ func TestLongWorkIsDoneElsewhere(t *testing.T) {
 				t.Error("nothing was done on another goroutine")
 			}
 		})
+	}
+}
+
+// Who is gone must not be worked for: a macro that counts on looks whether its exchange has ended.
+func TestMacrosAreInterrupted(t *testing.T) {
+	p := rules(t, `kill request.headers.all(a, a != "y")`)
+	head := requestHead(0, true)
+	for i := range headFields {
+		head.Head.Header.Add(fmt.Sprintf("X%d", i), "")
+	}
+	f := facts{request: &request{}, patterns: p.patterns[0]}
+	f.request.Headers, f.request.First, _ = headers(head.Head.Header)
+	ctx, cancel := context.WithCancel(t.Context())
+	if s, _ := p.rules[0].decide(ctx, &f); s != yes {
+		t.Errorf("state %d before the end", s)
+	}
+	cancel()
+	if s, _ := p.rules[0].decide(ctx, &f); s != failed {
+		t.Errorf("state %d behind the end", s)
 	}
 }
 

@@ -171,11 +171,14 @@ func TestLimitsOfAFile(t *testing.T) {
 		fmt.Fprintf(&ids, "[[rule]]\nid = 'r%d'\naction = 'kill'\nwhen = 'true'\n", i)
 	}
 	for name, file := range map[string]string{
-		"more than 1 MiB":                   many(maxFile+1, " "),
-		"more than 1000 [[host]]":           many(maxHosts+1, "[[host]]\nmatch = 'a'\nmodes = []\n"),
-		"more than 256 [[rule]]":            ids.String(),
-		"match has 1001 items, at most 100": "[[host]]\nmodes = []\nmatch = [" + many(maxPatterns+1, "'a',") + "]",
-		"(and 999 more problems)":           "targets = {private = [" + many(maxPatterns, "1,") + "]}\n[[host]]\nmodes = ['x']",
+		"more than 1 MiB":                      many(maxFile+1, " "),
+		"more than 1000 [[host]]":              many(maxHosts+1, "[[host]]\nmatch = 'a'\nmodes = []\n"),
+		"more than 256 [[rule]]":               ids.String(),
+		"match has 1001 items, at most 100":    "[[host]]\nmodes = []\nmatch = [" + many(maxPatterns+1, "'a',") + "]",
+		"ports has 65537 items, at most 65536": "targets = {ports = [" + many(1<<16+1, "1,") + "]}",
+		"private has 1001 items, at most 1000": "targets = {private = [" + many(maxPatterns+1, "'::1',") + "]}",
+		"modes has 9 items, at most 8":         "[[host]]\nmatch = 'a'\nmodes = [" + many(9, "'blind',") + "]",
+		"(and 999 more problems)":              "targets = {private = [" + many(maxPatterns, "1,") + "]}\n[[host]]\nmodes = ['x']",
 	} {
 		if _, err := Parse("f", []byte(file)); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %.100v", name, err)
