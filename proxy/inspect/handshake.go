@@ -143,11 +143,17 @@ func (t *Tunnel) alert(s *side, p []byte) *KillError {
 	return t.cutShort(s)
 }
 
+// leastPiece is how many bytes of handshake messages make a record one with progress: a peer may take
+// records of 64 bytes (RFC 8449), and a certificate then comes in a hundred of them. HandshakeBytes bounds
+// their number.
+const leastPiece = 32
+
 // messages reads the handshake messages of one record.
 func (t *Tunnel) messages(s *side, p []byte) *KillError {
 	if len(p) == 0 {
 		return s.kill(RuleEmptyRecord, "handshake record without content")
 	}
+	s.progress = len(p) >= leastPiece
 	if len(s.handshake) > 0 {
 		s.handshake = append(s.handshake, p...)
 		p = s.handshake
@@ -156,7 +162,9 @@ func (t *Tunnel) messages(s *side, p []byte) *KillError {
 	for len(p) > 0 {
 		msg, rest, err := tlsmsg.SplitHandshake(p, limit)
 		if err == tlsmsg.ErrShort {
-			s.handshake = append(s.handshake[:0], p...)
+			if len(p) != len(s.handshake) { // else it is there already
+				s.handshake = append(s.handshake[:0], p...)
+			}
 			return nil
 		}
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"vitrine/internal/tlsmsg"
@@ -51,6 +52,14 @@ func TestHandshakesThatPass(t *testing.T) {
 		slivers = append(slivers, w.hs(p[i:min(i+20, len(p))])...)
 	}
 
+	// The smallest record_size_limit leaves 63 bytes of a message to each record (RFC 8449).
+	small := map[int][]byte{}
+	for _, n := range []int{leastPiece, 63} {
+		for p := range slices.Chunk(bytes.Join([][]byte{encryptedExtensions("http/1.1"), certificate(16), certificateVerify(), w.finished()}, nil), n) {
+			small[n] = append(small[n], w.hs(p)...)
+		}
+	}
+
 	tests := []struct {
 		name  string
 		steps []step
@@ -62,6 +71,8 @@ func TestHandshakesThatPass(t *testing.T) {
 		{"record of TLS 1.0 around ClientHello", []step{c(legacy), o(serverHello, flight), c(w.hs(w.finished()))}},
 		{"ClientHello in two records", []step{c(cut), o(serverHello, flight), c(w.hs(w.finished()))}},
 		{"messages across records", []step{c(hello), o(serverHello, slivers), c(w.hs(w.finished()))}},
+		{"records of the smallest size limit", []step{c(hello), o(serverHello, small[63]), c(w.hs(w.finished()))}},
+		{"records of the smallest size limit, padded", []step{c(hello), o(serverHello, small[leastPiece]), c(w.hs(w.finished()))}},
 		{"padded records", []step{c(hello), o(serverHello, w.sealed(tlsmsg.TypeHandshake, bytes.Join([][]byte{
 			encryptedExtensions("http/1.1"), certificate(1), certificateVerify(), w.finished(),
 		}, nil), 500)), c(w.sealed(tlsmsg.TypeHandshake, w.finished(), 30))}},
@@ -125,6 +136,11 @@ func TestInnerTLSKills(t *testing.T) {
 	retry := server(func(h *serverSpec) { h.retry, h.group = true, tls.CurveP256 })
 	second := changed(func(h *helloSpec) { h.group = tls.CurveP256 })
 	asking := w.hs(encryptedExtensions("http/1.1"), certificateRequest(), certificate(1), certificateVerify(), w.finished())
+	pieces := slices.Collect(slices.Chunk(certificate(16), leastPiece-1))
+	slivers := w.hs(encryptedExtensions("http/1.1"))
+	for _, p := range pieces[:32] {
+		slivers = append(slivers, w.hs(p)...)
+	}
 	psk := func(change func(h *helloSpec)) []byte {
 		return changed(func(h *helloSpec) {
 			h.psk = "ticket"
@@ -275,6 +291,7 @@ func TestInnerTLSKills(t *testing.T) {
 		{"empty records", RuleIdleRecords, after(c(bytes.Repeat(w.sealed(tlsmsg.TypeApplicationData, nil, 0), 32)), c(w.sealed(tlsmsg.TypeApplicationData, nil, 0)))},
 		{"user_canceled without end", RuleIdleRecords, after(c(bytes.Repeat(w.alert(tlsmsg.AlertUserCanceled), 32)), c(w.alert(tlsmsg.AlertUserCanceled)))},
 		{"handshake in slivers", RuleIdleRecords, []step{c(bytes.Repeat(plain(tlsmsg.TypeHandshake, []byte{1}), 1)), c(plain(tlsmsg.TypeHandshake, []byte{0, 1, 0})), c(bytes.Repeat(plain(tlsmsg.TypeHandshake, []byte{3}), 31))}},
+		{"certificate in slivers", RuleIdleRecords, []step{c(hello), o(serverHello, slivers), o(w.hs(pieces[32]))}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -63,8 +63,8 @@ type Limits struct {
 	// HoldPass lets what is held leave when HeldBytes or HoldTime is reached, and stops asking the
 	// Inspections that held it. Default: the tunnel is killed.
 	HoldPass bool
-	// IdleRecords bounds records in a row without application bytes or a complete message of the
-	// handshake: empty and alert records cost work and move nothing. Default: 32.
+	// IdleRecords bounds records in a row without application bytes, a complete message of the handshake,
+	// or 32 bytes of one: empty and alert records cost work and move nothing. Default: 32.
 	IdleRecords int
 	// KeyUpdates bounds KeyUpdate messages in both directions together: each costs the receiver a key
 	// schedule. Default: 64.
