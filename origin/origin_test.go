@@ -22,7 +22,9 @@ import (
 	"vitrine/internal/evidence"
 	"vitrine/internal/hop"
 	"vitrine/internal/hop/h2"
+	"vitrine/internal/itls"
 	"vitrine/internal/pki"
+	"vitrine/internal/tlsmsg"
 )
 
 const site = "https://" + name + "/"
@@ -329,16 +331,17 @@ func TestAnInnerSessionThatContradictsItsTunnelIsAborted(t *testing.T) {
 	s := w.hop(w.proxy)
 	for _, c := range []struct {
 		name   string
+		alert  tlsmsg.Alert
 		change func(*visit)
 	}{
-		{"no offer", func(v *visit) { v.inner = nil }},
-		{"another nonce", func(v *visit) { v.inner.Nonce[0]++ }},
-		{"another authority", func(v *visit) { v.inner.Authority = name + ":444" }},
-		{"another proxy", func(v *visit) { v.inner.Proxies = [][32]byte{{1}} }},
-		{"one more proxy", func(v *visit) { v.inner.Proxies = [][32]byte{{1}, v.offer.Proxies[0]} }},
-		{"no ALPN", func(v *visit) { v.tls.NextProtos = nil }},
-		{"another ALPN", func(v *visit) { v.tls.NextProtos = []string{"h2"} }},
-		{"another server name", func(v *visit) { v.sni = "127.0.0.1" }},
+		{"no offer", tlsmsg.AlertAccessDenied, func(v *visit) { v.inner = nil }},
+		{"another nonce", tlsmsg.AlertAccessDenied, func(v *visit) { v.inner.Nonce[0]++ }},
+		{"another authority", tlsmsg.AlertAccessDenied, func(v *visit) { v.inner.Authority = name + ":444" }},
+		{"another proxy", tlsmsg.AlertAccessDenied, func(v *visit) { v.inner.Proxies = [][32]byte{{1}} }},
+		{"one more proxy", tlsmsg.AlertAccessDenied, func(v *visit) { v.inner.Proxies = [][32]byte{{1}, v.offer.Proxies[0]} }},
+		{"no ALPN", tlsmsg.AlertNoApplicationProtocol, func(v *visit) { v.tls.NextProtos = nil }},
+		{"another ALPN", tlsmsg.AlertNoApplicationProtocol, func(v *visit) { v.tls.NextProtos = []string{"h2"} }},
+		{"another server name", tlsmsg.AlertIllegalParameter, func(v *visit) { v.sni = "127.0.0.1" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := w.visit()
@@ -350,6 +353,9 @@ func TestAnInnerSessionThatContradictsItsTunnelIsAborted(t *testing.T) {
 			}
 			if v.stream == nil {
 				t.Fatalf("the tunnel itself was refused: %v", err)
+			}
+			if alert, ok := errors.AsType[*itls.AlertError](err); !ok || !alert.Remote || alert.Alert != c.alert {
+				t.Errorf("%v, want %v from the origin", err, c.alert)
 			}
 		})
 	}

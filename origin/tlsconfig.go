@@ -11,6 +11,7 @@ import (
 	"vitrine/frames"
 	"vitrine/internal/evidence"
 	"vitrine/internal/fields"
+	"vitrine/internal/itls"
 	"vitrine/internal/tlsmsg"
 )
 
@@ -86,7 +87,10 @@ func (o *server) innerConfig(host string, cert *tls.Certificate) *tls.Config {
 	c := inner(o.user, cert)
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if want := sni(host); hello.ServerName != want {
-			return nil, fmt.Errorf("origin: the tunnel is for %q and the session in it for %q", want, hello.ServerName)
+			return nil, &itls.AlertError{
+				Alert: tlsmsg.AlertIllegalParameter,
+				Err:   fmt.Errorf("origin: the tunnel is for %q and the session in it for %q", want, hello.ServerName),
+			}
 		}
 		if user == nil {
 			return nil, nil
