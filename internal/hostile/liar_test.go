@@ -443,6 +443,31 @@ func TestALiarServesLoopbackOnly(t *testing.T) {
 	}
 }
 
+// A liar serves so many connections and no more, and none that says nothing for long.
+func TestALiarIsNotFilledBySilentClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t, hostile.ModeFlip, testnet.Config{})
+		for range hostile.MaxConnections {
+			conn, err := s.DialContext(t.Context(), "tcp", liarHost+":443")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+		time.Sleep(hostile.Patience - time.Second) // the bubble's clock
+		begun := time.Now()
+		if _, _, err := s.get("/"); class(err) != "integrity" || len(s.taken()) != 1 {
+			t.Error(err)
+		}
+		if waited := time.Since(begun); waited != time.Second {
+			t.Errorf("served after %v", waited)
+		}
+		if n := strings.Count(s.log.String(), `msg="no hop 1"`); n != hostile.MaxConnections {
+			t.Errorf("%d silent connections were given up", n)
+		}
+	})
+}
+
 // at is a listener with another address.
 type at struct {
 	net.Listener

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -228,5 +229,22 @@ func TestAKillerKillsItsStreamOnce(t *testing.T) {
 	}
 	if got := strings.Join(f.did, ", "); got != "kill why" {
 		t.Errorf("%s", got)
+	}
+}
+
+// An origin that answers without end does not fill the tape.
+func TestTheTapeIsBounded(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	go func() {
+		defer far.Close()
+		far.Write(make([]byte, maxTaped+1000))
+	}()
+	wire := &inside{Conn: near}
+	if n, err := io.Copy(io.Discard, struct{ io.Reader }{wire}); n != maxTaped+1000 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if len(wire.tape) != maxTaped {
+		t.Errorf("%d bytes on the tape", len(wire.tape))
 	}
 }
