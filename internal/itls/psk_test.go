@@ -167,6 +167,10 @@ func TestWhateverDiffersIsAFullHandshake(t *testing.T) {
 		{name: "the server's choice of them", first: func(cc, _ *Config) { cc.TLS.NextProtos = []string{"http/1.1", "h2"} }, server: func(c *Config) { c.TLS.NextProtos = []string{"http/1.1"} }},
 		{name: "the client's suites", first: func(cc, _ *Config) { cc.Suites = []uint16{tlsmsg.SuiteSHA256} }, client: func(c *Config) { c.Suites = []uint16{tlsmsg.SuiteSHA384} }},
 		{name: "the server's suite", server: func(c *Config) { c.Suites = []uint16{tlsmsg.SuiteSHA384} }},
+		{name: "the server's suite, behind a HelloRetryRequest", server: func(c *Config) {
+			c.Suites, c.Groups = []uint16{tlsmsg.SuiteSHA384}, []tls.CurveID{tls.CurveP256}
+		}},
+		{name: "nothing but the group, by a HelloRetryRequest", server: func(c *Config) { c.Groups = []tls.CurveID{tls.CurveP256} }, resumes: true},
 		{name: "the client's certificate", alone: true, client: func(c *Config) { c.TLS.Certificates = []tls.Certificate{other} }},
 		{name: "a client without it", alone: true, client: func(c *Config) { c.TLS.Certificates = nil }, server: func(c *Config) { c.TLS.ClientAuth = tls.RequestClientCert }},
 		{name: "the client's roots", client: func(c *Config) { c.TLS.RootCAs = strangers(t).pool }},
