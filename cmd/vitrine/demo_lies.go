@@ -48,7 +48,7 @@ func stepLie(ctx context.Context, st *stage, mode hostile.Mode) (saw sights, err
 	select {
 	case strike = <-strikes:
 	default:
-		return nil, fmt.Errorf("the proxy did not lie: %q, %w", body, err)
+		return nil, fmt.Errorf("the proxy did not lie: %q, %v", body, err)
 	}
 	failures := []error{
 		check(code == caughtAs(mode), "exit status %d, want %d: %v", code, caughtAs(mode), err),
