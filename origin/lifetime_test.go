@@ -143,6 +143,7 @@ func TestSilentPeersAreCutOffAtEveryStep(t *testing.T) {
 	}
 }
 
+// spec: ORG-17
 func TestAnIdleHopEndsByTheServersIdleTimeout(t *testing.T) {
 	d := silence(t, func(s *http.Server) { s.IdleTimeout = 20 * time.Second }, func(w *world) func() {
 		s := w.hop(w.proxy)

@@ -391,6 +391,25 @@ func TestProxyRootsRefuseStrangers(t *testing.T) {
 	roundTrip(t, w.tunnel(w.hop(w.proxy)))
 }
 
+// spec: ORG-2
+func TestAProxyIsToldOfTheProxyRootsAlone(t *testing.T) {
+	w := newWorld(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	w.srv.TLSConfig.ClientCAs, w.srv.TLSConfig.ClientAuth = w.origins.Pool().CertPool, tls.RequireAndVerifyClientCert
+	w.serve(&Config{ProxyRoots: w.proxies.Pool().CertPool})
+	var names [][]byte
+	tc, err := w.dialConfig(&tls.Config{NextProtos: tokens(), GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		names = info.AcceptableCAs
+		return new(tls.Certificate), nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc.Close()
+	if len(names) != 1 || !bytes.Equal(names[0], w.proxies.Root.RawSubject) {
+		t.Errorf("the origin names %q", names)
+	}
+}
+
 // spec: ORG-2 ORG-20
 func TestOrdinaryClientsAreAskedForNoCertificateButProxiesAre(t *testing.T) {
 	w := start(t, func(http.ResponseWriter, *http.Request) {})

@@ -151,7 +151,7 @@ func TestATunnelWithoutFrames(t *testing.T) {
 	}
 }
 
-// spec: PRX-4 PRX-5 PRX-25
+// spec: PRX-4 PRX-5 PRX-25 PRX-30
 func TestAnOriginThatPicksNoTokenIsShownAndRefused(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -393,6 +393,19 @@ func TestRequestsThatAreRefusedBeforeAnythingIsDialled(t *testing.T) {
 	}
 	if st.dials() != 0 {
 		t.Error("dialled")
+	}
+}
+
+// takesNothing is a client whose SETTINGS do not say that it takes evidence.
+type takesNothing struct{ hop.Session }
+
+func (takesNothing) Peer() *hop.Peer { return new(hop.Peer) }
+
+// spec: PRX-2
+func TestAClientThatTakesNoEvidenceIsRefused(t *testing.T) {
+	_, err := (&session{hop: takesNothing{}}).target(&hop.Request{Protocol: frames.Protocol, Authority: authority, Path: "/"})
+	if a, ok := errors.AsType[*answer](err); !ok || a.status != 400 || !strings.Contains(a.details, "SETTINGS") {
+		t.Error(err)
 	}
 }
 

@@ -2,9 +2,13 @@ package evidence
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"math/big"
 	"reflect"
+	"strings"
 	"testing"
 
 	"vitrine/internal/pki"
@@ -409,6 +413,30 @@ func TestUntrustedOrigins(t *testing.T) {
 			_, err = c.verifier.Verify(overTheWire(t, &claim))
 			wantUntrusted(t, err)
 		})
+	}
+}
+
+// largeKey is an RSA key of 8,193 bits that nobody has.
+type largeKey struct{ crypto.Signer }
+
+func (largeKey) Public() crypto.PublicKey {
+	return &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 8192, 1), E: 65537}
+}
+
+// spec: EVD-28
+func TestAKeyThatIsSlowToVerifyIsRefused(t *testing.T) {
+	large, err := parties().origins.Issue(&x509.Certificate{BasicConstraintsValid: true, IsCA: true}, largeKey{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConnect(t, testAuthority)
+	e := transcriptOf(t, c)
+	e.Kind = Claim
+	e.Hop.Chain = append(e.Hop.Chain, large.Certificate[0])
+	_, err = c.verifier.Verify(overTheWire(t, e))
+	wantUntrusted(t, err)
+	if !strings.Contains(err.Error(), "8193 bits") {
+		t.Error(err)
 	}
 }
 

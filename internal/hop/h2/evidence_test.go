@@ -354,6 +354,8 @@ func TestVerdictsOfOthersAreIgnored(t *testing.T) {
 		verdict(3, other)
 		verdict(1<<40, other)
 		verdict(0, other)
+		verdict(1<<62, other)                                                 // which is no stream
+		p.must(p.fr.WriteRawFrame(frames.TypeVerdict, 0, 0, []byte{0, 0, 0})) // which ends inside one
 		verdict(1, signedVerdict)
 		verdict(1, other) // the second for this stream
 		p.must(p.fr.WriteRSTStream(1, frames.CodeKilled))
