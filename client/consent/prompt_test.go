@@ -382,6 +382,22 @@ func TestWhatAPromptRemembersIsBounded(t *testing.T) {
 	}
 }
 
+// Of a line without end only a beginning is kept.
+func TestALongAnswerIsNotKept(t *testing.T) {
+	in := strings.NewReader("")
+	p := &Prompt{In: in, Out: io.Discard}
+	endless := strings.Repeat("a", 1<<20) + "\n"
+	kept := testing.AllocsPerRun(1, func() {
+		in.Reset(endless)
+		if line, err := p.readLine(t.Context()); line != "" || err != nil || in.Len() > 0 {
+			t.Errorf("%d bytes, %v", len(line), err)
+		}
+	})
+	if kept > 12 {
+		t.Errorf("%v allocations", kept)
+	}
+}
+
 // What is granted at a prompt lasts from the prompt's now.
 func TestAPromptHasAClock(t *testing.T) {
 	s := open(t, newPath(t))
@@ -441,7 +457,7 @@ func TestWhatWasTypedBeforeIsNoAnswer(t *testing.T) {
 		{"before, and once behind", typist{pending: "no\n", asked: "once\n"}, 1, true},
 		{"behind nonsense", typist{asked: "nonsense\nonce\n"}, maxTries, false},
 		{"behind blanks", typist{asked: strings.Repeat(" ", maxAnswer-4) + "once\n"}, 1, true},
-		{"in front of what is too long", typist{asked: "once" + strings.Repeat(" ", maxAnswer) + "and for nobody else\n"}, maxTries, false},
+		{"in front of what is too long", typist{asked: "once" + strings.Repeat(" ", 300) + "and for nobody else\n"}, maxTries, false},
 		{"a terminal that cannot drop it", typist{pending: "once\n", asked: "once\n", broken: io.ErrClosedPipe}, 0, false},
 	} {
 		s := open(t, newPath(t))
