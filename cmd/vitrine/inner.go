@@ -104,6 +104,10 @@ func parseInnerGroups(list string) (ids []tls.CurveID, err error) {
 	return ids, nil
 }
 
+// maxProtocols bounds the list of protocols, each behind its length: a ClientHello with it is one that any
+// end takes, whatever else is in it.
+const maxProtocols = 32 << 10
+
 func parseInnerProtocols(list string) (protocols []string, err error) {
 	total := 0
 	for p := range strings.SplitSeq(list, ",") {
@@ -111,8 +115,8 @@ func parseInnerProtocols(list string) (protocols []string, err error) {
 			return nil, usagef("--alpn: a protocol has 1 to 255 bytes, and one of these has %d", len(p))
 		}
 		protocols = append(protocols, p)
-		if total += 1 + len(p); total > 1<<16-1 {
-			return nil, usagef("--alpn: more than fits into the extension")
+		if total += 1 + len(p); total > maxProtocols {
+			return nil, usagef("--alpn: the list is longer than %d bytes", maxProtocols)
 		}
 	}
 	return protocols, nil

@@ -498,3 +498,32 @@ func TestExitStatusOfInnerErrors(t *testing.T) {
 		}
 	}
 }
+
+// What fits into no message is refused before anything is sent.
+func TestInnerFlagsAreBounded(t *testing.T) {
+	for n, ok := range map[int]bool{0: false, 1: true, 249: true, 250: false} {
+		if x, err := parseInnerExport(strings.Repeat("a", n) + ":32"); (err == nil) != ok || ok && len(x.label) != n {
+			t.Errorf("a label of %d bytes: %+v, %v", n, x, err)
+		}
+	}
+	name := strings.Repeat("a", 255)
+	for list, ok := range map[string]bool{
+		name: true, name + "a": false, "a,": false,
+		strings.Repeat(name+",", 127) + name: true, strings.Repeat(name+",", 127) + name + ",a": false,
+	} {
+		if _, err := parseInnerProtocols(list); (err == nil) != ok {
+			t.Errorf("%d bytes of protocols: %v", len(list), err)
+		}
+	}
+}
+
+func TestInnerTheLongestListOfProtocolsIsOffered(t *testing.T) {
+	_, server, client := innerWorld(t)
+	list := strings.Repeat(strings.Repeat("a", 255)+",", 127) + strings.Repeat("b", 255)
+	s := startInner(t, strings.NewReader(""), nil, with(server, "--alpn", strings.Repeat("b", 255))...)
+	c := startInner(t, strings.NewReader(""), nil, with(client, s.addr, "--alpn", list)...)
+	c.wait(t, 0)
+	if got := c.report(t, 0).ALPN; got != strings.Repeat("b", 255) {
+		t.Errorf("ALPN %q", got)
+	}
+}
