@@ -15,6 +15,8 @@ import (
 // spec: TLS-31
 func TestWhatDiffersIsNotEvenOffered(t *testing.T) {
 	other := identities().root.issue(t, profile{usage: x509.ExtKeyUsageClientAuth})
+	chained := identities().client
+	chained.Certificate = [][]byte{chained.Certificate[0], other.Certificate[0]}
 	for _, c := range []struct {
 		name    string
 		first   func(c *Config) // what the session is of; may be nil
@@ -42,6 +44,11 @@ func TestWhatDiffersIsNotEvenOffered(t *testing.T) {
 		{name: "no protocol", then: func(c *Config) { c.TLS.NextProtos = nil }},
 		{name: "another certificate of the client", then: func(c *Config) { c.TLS.Certificates = []tls.Certificate{other} }},
 		{name: "one more", then: func(c *Config) { c.TLS.Certificates = append(slices.Clip(c.TLS.Certificates), other) }},
+		{name: "two where one was a chain", first: func(c *Config) { c.TLS.Certificates = []tls.Certificate{chained} }, then: func(c *Config) {
+			first := chained
+			first.Certificate = chained.Certificate[:1]
+			c.TLS.Certificates = []tls.Certificate{first, other}
+		}},
 		{name: "none", then: func(c *Config) { c.TLS.Certificates = nil }},
 		{name: "roots", then: func(c *Config) { c.TLS.RootCAs = strangers(t).pool }},
 		{name: "resumption is off", then: func(c *Config) { c.TLS.SessionTicketsDisabled = true }},
