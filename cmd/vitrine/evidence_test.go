@@ -13,6 +13,7 @@ import (
 	"unicode"
 
 	"vitrine/internal/evidence"
+	"vitrine/internal/tlsmsg"
 	"vitrine/spec/vectors"
 	"vitrine/spec/vectors/vectorstest"
 )
@@ -120,5 +121,20 @@ func TestEvidenceShowPrintsNoControlCharacters(t *testing.T) {
 	}
 	if ran < 5 {
 		t.Errorf("ran %d vectors", ran)
+	}
+}
+
+// A report may name as many proxies as an offer has room for.
+func TestProxiesOfAReportAreBounded(t *testing.T) {
+	hash := strings.Repeat("ab", 32)
+	for n, ok := range map[int]bool{0: false, 1: true, tlsmsg.MaxProxies: true, tlsmsg.MaxProxies + 1: false} {
+		proxies := strings.TrimSuffix(strings.Repeat(`{"leaf_sha256":"`+hash+`"},`, n), ",")
+		file := filepath.Join(t.TempDir(), "report.json")
+		if err := os.WriteFile(file, []byte(`{"proxies":[`+proxies+`],"evidence":{"authority":"shop.example:443","nonce":"`+hash+`"}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := offerOfReport(file); (err == nil) != ok || ok && len(o.Proxies) != n {
+			t.Errorf("%d proxies: %v", n, err)
+		}
 	}
 }
