@@ -194,6 +194,9 @@ func newInnerSetup(c *cli.Context, std stdio) (*innerSetup, error) {
 		if err != nil {
 			return nil, usagef("%v", err)
 		}
+		if err := itls.CheckChain(&pair); err != nil {
+			return nil, usagef("--cert: %s: %v", cert, err)
+		}
 		t.Certificates = []tls.Certificate{pair}
 	}
 	for _, name := range []string{"roots", "client-roots"} {

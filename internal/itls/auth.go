@@ -23,6 +23,23 @@ const (
 	maxRSABits = 8192
 )
 
+// CheckChain says why peers would not take a chain of one's own: their limits are ours.
+func CheckChain(cert *tls.Certificate) error {
+	size := 0
+	for _, der := range cert.Certificate {
+		size += len(der)
+	}
+	switch n := len(cert.Certificate); {
+	case n == 0:
+		return errors.New("itls: a chain without a certificate")
+	case n > tlsmsg.MaxCertificates:
+		return fmt.Errorf("itls: a chain of %d certificates, and peers take %d at most", n, tlsmsg.MaxCertificates)
+	case size > tlsmsg.MaxHandshake:
+		return fmt.Errorf("itls: a chain of %d bytes, and peers take %d at most", size, tlsmsg.MaxHandshake)
+	}
+	return nil
+}
+
 // appendCertificate appends Certificate to b and to the transcript. A nil cert is a client's refusal
 // to show one.
 func (c *Conn) appendCertificate(b []byte, cert *tls.Certificate, ocsp, scts bool) ([]byte, error) {
@@ -72,10 +89,11 @@ func (c *Conn) appendMessage(b []byte, m interface {
 ) ([]byte, error) {
 	start := len(b)
 	b, err := m.Append(b)
-	if err == nil {
-		c.transcript.Write(b[start:])
+	if err != nil {
+		return nil, fmt.Errorf("itls: own message: %v", err) // not %w: its alert would blame the peer
 	}
-	return b, err
+	c.transcript.Write(b[start:])
+	return b, nil
 }
 
 // readFinished reads the peer's Finished.

@@ -120,6 +120,11 @@ func (c *Config) check(conn net.Conn, client bool) error {
 	if err := checkTLS(c.TLS); err != nil {
 		return err
 	}
+	for i := range c.TLS.Certificates {
+		if err := CheckChain(&c.TLS.Certificates[i]); err != nil {
+			return err
+		}
+	}
 	if client {
 		if c.TLS.ServerName == "" {
 			return errors.New("itls: a client needs Config.TLS.ServerName")

@@ -3,6 +3,7 @@ package itls
 import (
 	"crypto/tls"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,15 @@ func TestConfigsAreRefusedBeforeAByteIsSent(t *testing.T) {
 		{"ALPN required and none given", func(c *Config) { c.RequireALPN = true }, nil},
 		{"empty protocol", func(c *Config) { c.TLS.NextProtos = []string{""} }, nil},
 		{"long protocol", func(c *Config) { c.TLS.NextProtos = []string{strings.Repeat("p", 256)} }, nil},
+		{"17 certificates", func(c *Config) { c.TLS.Certificates = []tls.Certificate{longChain(17)} }, func(c *Config) {
+			c.TLS.Certificates = []tls.Certificate{identities().server, longChain(17)}
+		}},
+		{"a chain above 64 KiB", func(c *Config) { c.TLS.Certificates = []tls.Certificate{bulkyChain()} }, func(c *Config) {
+			c.TLS.Certificates = []tls.Certificate{bulkyChain()}
+		}},
+		{"a chain of none", func(c *Config) { c.TLS.Certificates = make([]tls.Certificate, 1) }, func(c *Config) {
+			c.TLS.Certificates = make([]tls.Certificate, 1)
+		}},
 		{"malformed offer", func(c *Config) { c.Inspection = &tlsmsg.InspectionOffer{Authority: "a:1"} }, nil},
 	} {
 		for role, change := range map[string]func(*Config){"client": c.client, "server": c.server} {
@@ -57,6 +67,54 @@ func TestConfigsAreRefusedBeforeAByteIsSent(t *testing.T) {
 	a, _ := newPipe()
 	if err := Server(a, nil).Handshake(); err == nil {
 		t.Error("a nil config was taken")
+	}
+}
+
+// longChain is the server's certificate n times, which is no chain to verify, but one to send.
+func longChain(n int) tls.Certificate {
+	cert := identities().server
+	cert.Certificate = slices.Repeat(cert.Certificate[:1], n)
+	return cert
+}
+
+func bulkyChain() tls.Certificate {
+	cert := longChain(2)
+	cert.Certificate[1] = make([]byte, 64<<10)
+	return cert
+}
+
+// TestOwnChainsThatPeersWouldNotTake come from callbacks, behind which it is nobody's fault but ours.
+func TestOwnChainsThatPeersWouldNotTake(t *testing.T) {
+	framed := longChain(2) // it fits, and what frames it does not
+	framed.Certificate[1] = make([]byte, 64<<10-len(framed.Certificate[0]))
+	for name, chain := range map[string]tls.Certificate{"framed above 64 KiB": framed, "17 certificates": longChain(17), "above 64 KiB": bulkyChain(), "none": {}} {
+		for from, set := range map[string]func(*tls.Config){
+			"GetCertificate": func(c *tls.Config) {
+				c.Certificates = nil
+				c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &chain, nil }
+			},
+			"GetConfigForClient": func(c *tls.Config) {
+				other := &tls.Config{Certificates: []tls.Certificate{chain}}
+				c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return other, nil }
+			},
+		} {
+			cfg := serverConfig()
+			set(cfg.TLS)
+			a, b := newPipe()
+			clientErr, serverErr := shake(Client(a, clientConfig()), Server(b, cfg))
+			for role, err := range map[string]error{"client": clientErr, "server": serverErr} {
+				alert, ok := errors.AsType[*AlertError](err)
+				if !ok || alert.Alert != tlsmsg.AlertInternalError || alert.Remote != (role == "client") {
+					t.Errorf("%s from %s: the %s has %v", name, from, role, err)
+				}
+			}
+		}
+	}
+	cfg := serverConfig()
+	cfg.TLS.Certificates = []tls.Certificate{longChain(16)}
+	a, b := newPipe()
+	if err := errors.Join(shake(Client(a, clientConfig()), Server(b, cfg))); err != nil {
+		t.Errorf("16 certificates: %v", err)
 	}
 }
 

@@ -258,14 +258,20 @@ func (hs *serverHandshake) chooseCertificate() (*tls.Certificate, error) {
 	info := hs.info()
 	if f := hs.tls.GetCertificate; f != nil && (len(hs.tls.Certificates) == 0 || info.ServerName != "") {
 		cert, err := f(info)
-		if cert != nil || err != nil {
-			return cert, err
+		if err != nil {
+			return nil, err
+		}
+		if cert != nil {
+			return cert, CheckChain(cert)
 		}
 	}
 	if len(hs.tls.Certificates) == 0 {
 		return nil, abort(tlsmsg.AlertUnrecognizedName, "no certificate for %q", info.ServerName)
 	}
 	for i := range hs.tls.Certificates {
+		if err := CheckChain(&hs.tls.Certificates[i]); err != nil {
+			return nil, err // GetConfigForClient's: SupportsCertificate takes no chain without a certificate
+		}
 		if info.SupportsCertificate(&hs.tls.Certificates[i]) == nil {
 			return &hs.tls.Certificates[i], nil
 		}

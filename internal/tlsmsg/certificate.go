@@ -143,7 +143,7 @@ func ParseCertificate(msg []byte) (*Certificate, error) {
 				return nil, err
 			}
 		}
-		if len(m.Entries) == maxCertificates {
+		if len(m.Entries) == MaxCertificates {
 			return nil, illegal("more certificates than the limit")
 		}
 		m.Entries = append(m.Entries, e)
@@ -181,7 +181,7 @@ func (e *CertificateEntry) decode(t uint16, data cryptobyte.String, leaf bool) (
 
 // Append appends the whole message to b.
 func (m *Certificate) Append(b []byte) ([]byte, error) {
-	if len(m.Entries) > maxCertificates {
+	if len(m.Entries) > MaxCertificates {
 		return nil, malformed("more certificates than the limit")
 	}
 	for _, e := range m.Entries {

@@ -23,7 +23,7 @@ func ParseCertificate12(msg []byte) ([][]byte, error) {
 		if !readVector24(&list, &cert) || len(cert) == 0 {
 			return nil, malformed("malformed TLS 1.2 Certificate")
 		}
-		if len(certs) == maxCertificates {
+		if len(certs) == MaxCertificates {
 			return nil, illegal("more certificates than the limit")
 		}
 		certs = append(certs, cert)

@@ -47,8 +47,8 @@ const (
 	// maxKeyShares does the same for key_share entries.
 	maxKeyShares = 32
 
-	// maxCertificates stops chains whose only purpose is to be verified slowly.
-	maxCertificates = 16
+	// MaxCertificates stops chains whose only purpose is to be verified slowly.
+	MaxCertificates = 16
 
 	// maxPSKs bounds offered pre-shared keys: each costs a server a look-up.
 	maxPSKs = 64

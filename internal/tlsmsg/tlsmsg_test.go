@@ -285,7 +285,7 @@ func TestCertificateRules(t *testing.T) {
 	}
 
 	var sixteen Certificate
-	for range maxCertificates {
+	for range MaxCertificates {
 		sixteen.Entries = append(sixteen.Entries, leaf)
 	}
 	msg := encode(t, &sixteen)
@@ -293,7 +293,7 @@ func TestCertificateRules(t *testing.T) {
 		t.Errorf("sixteen certificates: %v", err)
 	}
 	entry := []byte{0, 0, 4, 'l', 'e', 'a', 'f', 0, 0}
-	list := bytes.Repeat(entry, maxCertificates+1)
+	list := bytes.Repeat(entry, MaxCertificates+1)
 	msg = frame(TypeCertificate, append([]byte{0, 0, 0, byte(len(list))}, list...))
 	if _, err := ParseCertificate(msg); err == nil {
 		t.Error("seventeen certificates were taken")
@@ -302,7 +302,7 @@ func TestCertificateRules(t *testing.T) {
 	if _, err := ParseCertificate12(msg); err == nil {
 		t.Error("an empty TLS 1.2 chain was taken")
 	}
-	long := make(certificate12, maxCertificates+1)
+	long := make(certificate12, MaxCertificates+1)
 	for i := range long {
 		long[i] = []byte{1}
 	}
@@ -352,7 +352,7 @@ func TestAppendRefusesWhatDoesNotFit(t *testing.T) {
 		"long extension":      &EncryptedExtensions{Extensions: []Extension{{1, big}}},
 		"long context":        &Certificate{Context: big[:256]},
 		"empty certificate":   &Certificate{Entries: []CertificateEntry{{}}},
-		"long chain":          &Certificate{Entries: make([]CertificateEntry, maxCertificates+1)},
+		"long chain":          &Certificate{Entries: make([]CertificateEntry, MaxCertificates+1)},
 		"more than a message": &Certificate{Entries: []CertificateEntry{{Cert: big}, {Cert: big}}},
 		"long signature":      &CertificateVerify{Signature: big},
 		"odd Finished":        &Finished{VerifyData: big[:20]},
