@@ -232,6 +232,7 @@ func tryCompletions(t *testing.T, shell, driver string, cases []struct {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "-c", driver)
+	cmd.WaitDelay = time.Second // for what the shell has started
 	cmd.Dir = completionFolder(t)
 	cmd.Env = append(os.Environ(), "SCRIPT="+script, "OUT="+filepath.Join(t.TempDir(), "out"), "HOME="+t.TempDir(), "TERM=dumb", "LC_ALL=C")
 	cmd.Stdin = strings.NewReader(lines.String())

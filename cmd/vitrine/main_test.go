@@ -20,6 +20,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -80,6 +81,9 @@ func (l *lines) String() string {
 	return l.buf.String()
 }
 
+// serverTime bounds the wait for a server that does not do what it is told.
+const serverTime = time.Minute
+
 // cmdServe is "serve NAME vitrine ARGS...": it starts a server, waits for its "listening on", and
 // sets $NAME to its address. What it prints goes to NAME.out.
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
@@ -122,6 +126,8 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv(args[0]+"_PORT", port)
 	case <-s.closed:
 		ts.Fatalf("%s did not start: %s", args[0], s.log)
+	case <-time.After(serverTime):
+		ts.Fatalf("%s says no address: %s", args[0], s.log)
 	}
 }
 
@@ -135,6 +141,7 @@ func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no server %s", args[0])
 	}
 	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
+	defer time.AfterFunc(serverTime, func() { _ = s.cmd.Process.Kill() }).Stop()
 	<-s.closed
 	if err := s.cmd.Wait(); err != nil {
 		ts.Fatalf("%s ended with %v: %s", args[0], err, s.log)

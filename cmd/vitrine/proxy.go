@@ -128,13 +128,16 @@ func readProxy(c *cli.Context) (_ *proxy.Proxy, warnings []string, err error) {
 	if p.ConnectTo, err = parseConnectTo(c.StringSlice("connect-to")); err != nil {
 		return nil, nil, err
 	}
-	for flag, pool := range map[string]**x509.CertPool{"roots": &p.Roots, "client-roots": &p.ClientCAs} {
-		if file := c.String(flag); file != "" {
+	for _, pool := range []struct {
+		flag string
+		to   **x509.CertPool
+	}{{"roots", &p.Roots}, {"client-roots", &p.ClientCAs}} {
+		if file := c.String(pool.flag); file != "" {
 			loaded, err := pki.LoadPool(file)
 			if err != nil {
-				return nil, nil, usagef("--%s: %v", flag, err)
+				return nil, nil, usagef("--%s: %v", pool.flag, err)
 			}
-			*pool = loaded.CertPool
+			*pool.to = loaded.CertPool
 		}
 	}
 	if c.IsSet("config") {

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -19,6 +20,7 @@ func cmdHup(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	before := len(s.log.String())
 	ts.Check(s.cmd.Process.Signal(syscall.SIGHUP))
+	silence := time.After(serverTime)
 	for {
 		said := s.log.String()[before:]
 		if strings.Contains(said, "reloaded") {
@@ -31,6 +33,8 @@ func cmdHup(ts *testscript.TestScript, neg bool, args []string) {
 		case <-s.log.grown:
 		case <-s.closed:
 			ts.Fatalf("%s ended: %s", args[0], s.log)
+		case <-silence:
+			ts.Fatalf("%s says nothing of a reload: %s", args[0], s.log)
 		}
 	}
 }

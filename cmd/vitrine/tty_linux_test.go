@@ -65,7 +65,7 @@ func cmdDialogue(ts *testscript.TestScript, neg bool, args []string) {
 	err = cmd.Start()
 	tty.Close() // the command has its own
 	ts.Check(err)
-	kill := time.AfterFunc(dialogueTime, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(dialogueTime, func() { cmd.Process.Kill(); control.Close() })
 	defer kill.Stop()
 
 	shown, missing := talk(control, ts.ReadFile(args[1]))
