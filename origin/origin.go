@@ -93,7 +93,7 @@ var ErrNoCertificate = errors.New("origin: the server has no certificate: load i
 
 // ConfigureServer enables "itls-h2/1" on srv, which must not have started. It changes srv.TLSConfig
 // (to a copy), TLSNextProto, Protocols when that is nil, and ConnContext; set your own before. A nil
-// cfg is the zero Config.
+// cfg is the zero Config. A certificate chain that no client would take, of more than 16 certificates, is an error.
 func ConfigureServer(srv *http.Server, cfg *Config) error {
 	if cfg == nil {
 		cfg = new(Config)
@@ -116,6 +116,11 @@ func ConfigureServer(srv *http.Server, cfg *Config) error {
 			return ErrNoCertificate
 		}
 		user.GetCertificate = cfg.GetCertificate
+	}
+	for i := range user.Certificates {
+		if err := itls.CheckChain(&user.Certificates[i]); err != nil {
+			return fmt.Errorf("origin: %w", err)
+		}
 	}
 	if srv.Protocols == nil {
 		// Once TLSNextProto is not nil, its lack of "h2" would switch HTTP/2 off for stock clients.

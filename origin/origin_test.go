@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -113,6 +114,12 @@ func TestAServerWithoutACertificateIsRefused(t *testing.T) {
 	}
 	if err := ConfigureServer(w.srv, nil); err == nil {
 		t.Error("configured twice")
+	}
+	long := newWorld(t, nil).srv
+	leaf := long.TLSConfig.Certificates[0].Certificate[0]
+	long.TLSConfig.Certificates[0].Certificate = slices.Repeat([][]byte{leaf}, tlsmsg.MaxCertificates+1)
+	if err := ConfigureServer(long, nil); err == nil {
+		t.Error("a chain that no client takes was taken")
 	}
 	if err := ConfigureServer(newWorld(t, nil).srv, &Config{Lifetime: MaxLifetime + 1}); err == nil {
 		t.Error("a lifetime without end was accepted")

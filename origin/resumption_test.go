@@ -24,7 +24,7 @@ func TestHowLongSessionsMayBeResumed(t *testing.T) {
 		{name: "never, as the server's other sessions", resume: time.Hour, disabled: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			user := &tls.Config{Certificates: []tls.Certificate{{}}, SessionTicketsDisabled: c.disabled}
+			user := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{{0}}}}, SessionTicketsDisabled: c.disabled}
 			cfg := &Config{ResumeFor: c.resume}
 			srv := &http.Server{TLSConfig: user}
 			if err := ConfigureServer(srv, cfg); (err != nil) != c.refused {
