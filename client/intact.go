@@ -226,18 +226,7 @@ func refuses(alert tlsmsg.Alert) bool {
 	case tlsmsg.AlertInternalError, tlsmsg.AlertUserCanceled, tlsmsg.AlertUnrecognizedName:
 		return true
 	}
-	return refusesClient(alert)
-}
-
-// refusesClient lists those of them that are about the client's certificate.
-func refusesClient(alert tlsmsg.Alert) bool {
-	switch alert {
-	case tlsmsg.AlertBadCertificate, tlsmsg.AlertUnsupportedCertificate, tlsmsg.AlertCertificateRevoked,
-		tlsmsg.AlertCertificateExpired, tlsmsg.AlertCertificateUnknown, tlsmsg.AlertUnknownCA, tlsmsg.AlertCertificateRequired,
-		tlsmsg.AlertAccessDenied:
-		return true
-	}
-	return false
+	return alert.AboutClient()
 }
 
 func lost(err error) bool {

@@ -308,7 +308,7 @@ func (t *Tunnel) typed(err error) error {
 		return &IntegrityError{What: "hop 1 ended, and the tunnel with it, without the origin's close_notify", Err: err}
 	case errors.As(err, &reset):
 		return &IntegrityError{What: "the tunnel was reset", Err: err}
-	case errors.As(err, &alert) && alert.Remote && refusesClient(alert.Alert), clientAlert(err) != nil:
+	case errors.As(err, &alert) && alert.Remote && alert.Alert.AboutClient(), clientAlert(err) != nil:
 		// It came under the session's keys. In TLS 1.3 a client's handshake is over before the server has
 		// looked at the client's certificate.
 		return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("it refused this client: %w", err)}

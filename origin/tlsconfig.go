@@ -2,7 +2,6 @@ package origin
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"vitrine/internal/evidence"
 	"vitrine/internal/fields"
 	"vitrine/internal/itls"
+	"vitrine/internal/pki"
 	"vitrine/internal/tlsmsg"
 )
 
@@ -172,7 +172,7 @@ func (o *server) certificate(conn net.Conn, req *evidence.Request) (*tls.Certifi
 		}
 	}
 	for _, cert := range certs {
-		leaf, err := leafOf(cert)
+		leaf, err := pki.Leaf(cert)
 		if err != nil || leaf.VerifyHostname(host) != nil {
 			continue
 		}
@@ -181,14 +181,4 @@ func (o *server) certificate(conn net.Conn, req *evidence.Request) (*tls.Certifi
 		}
 	}
 	return nil, errNotServed
-}
-
-func leafOf(cert *tls.Certificate) (*x509.Certificate, error) {
-	if cert.Leaf != nil {
-		return cert.Leaf, nil
-	}
-	if len(cert.Certificate) == 0 {
-		return nil, errors.New("origin: a certificate without a chain")
-	}
-	return x509.ParseCertificate(cert.Certificate[0])
 }

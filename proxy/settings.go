@@ -77,12 +77,9 @@ func (r *running) front(p *Proxy) (*front, error) {
 	if len(p.Certificate.Certificate) == 0 {
 		return nil, errors.New("proxy: no certificate")
 	}
-	leaf := p.Certificate.Leaf
-	if leaf == nil {
-		var err error
-		if leaf, err = x509.ParseCertificate(p.Certificate.Certificate[0]); err != nil {
-			return nil, fmt.Errorf("proxy: certificate: %w", err)
-		}
+	leaf, err := pki.Leaf(&p.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: certificate: %w", err)
 	}
 	f := &front{
 		of:          r,

@@ -367,7 +367,7 @@ func handshakeFailure(role string, err error) error {
 func sessionFailure(role string, err error) error {
 	var alert *itls.AlertError
 	switch {
-	case errors.As(err, &alert) && alert.Remote && role == "client" && refusesClient(alert.Alert):
+	case errors.As(err, &alert) && alert.Remote && role == "client" && alert.Alert.AboutClient():
 		// In TLS 1.3 a client's handshake is over before the server has looked at its certificate.
 		return &innerError{exitUnreachable, "the server does not let this client in: %v; --cert and --key have to be those of a client that it knows", err}
 	case errors.As(err, &alert) && alert.Remote:
@@ -392,17 +392,6 @@ func accuses(a tlsmsg.Alert) bool {
 func disagrees(a tlsmsg.Alert) bool {
 	switch a {
 	case tlsmsg.AlertProtocolVersion, tlsmsg.AlertHandshakeFailure, tlsmsg.AlertNoApplicationProtocol, tlsmsg.AlertUnrecognizedName:
-		return true
-	}
-	return false
-}
-
-// refusesClient lists the alerts that are about the client's certificate.
-func refusesClient(a tlsmsg.Alert) bool {
-	switch a {
-	case tlsmsg.AlertBadCertificate, tlsmsg.AlertUnsupportedCertificate, tlsmsg.AlertCertificateRevoked,
-		tlsmsg.AlertCertificateExpired, tlsmsg.AlertCertificateUnknown, tlsmsg.AlertUnknownCA, tlsmsg.AlertCertificateRequired,
-		tlsmsg.AlertAccessDenied:
 		return true
 	}
 	return false

@@ -43,7 +43,7 @@ type forger struct {
 }
 
 func newForger(p *proxy.Proxy, now time.Time) (*forger, error) {
-	leaf, err := leafOf(&p.Certificate)
+	leaf, err := pki.Leaf(&p.Certificate)
 	if err != nil {
 		return nil, err
 	}

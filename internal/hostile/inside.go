@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -175,14 +174,4 @@ func (l *Liar) playOrigin(wire *inside, cert tls.Certificate, answer *tlsmsg.Ins
 	if _, err := io.WriteString(conn, forgedPage); err != nil {
 		l.log.Info("the client did not take the forged page", "why", err.Error())
 	}
-}
-
-func leafOf(cert *tls.Certificate) (*x509.Certificate, error) {
-	switch {
-	case cert.Leaf != nil:
-		return cert.Leaf, nil
-	case len(cert.Certificate) == 0:
-		return nil, errors.New("hostile: the proxy has no certificate")
-	}
-	return x509.ParseCertificate(cert.Certificate[0])
 }

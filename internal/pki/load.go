@@ -104,6 +104,17 @@ func LoadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
+// Leaf is the end-entity certificate of cert, parsed where that was not done yet.
+func Leaf(cert *tls.Certificate) (*x509.Certificate, error) {
+	switch {
+	case cert.Leaf != nil:
+		return cert.Leaf, nil
+	case len(cert.Certificate) == 0:
+		return nil, errors.New("no certificate")
+	}
+	return x509.ParseCertificate(cert.Certificate[0])
+}
+
 // CheckProxyCertificate says whether cert can be a proxy's, on both hops, at the time now: the profile
 // that [VerifyProxy] demands, and its validity.
 func CheckProxyCertificate(cert tls.Certificate, now time.Time) error {

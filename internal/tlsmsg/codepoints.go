@@ -174,6 +174,16 @@ const (
 	AlertNoApplicationProtocol        Alert = 120
 )
 
+// AboutClient says whether a server that sends a means the client's certificate, or its lack.
+func (a Alert) AboutClient() bool {
+	switch a {
+	case AlertBadCertificate, AlertUnsupportedCertificate, AlertCertificateRevoked, AlertCertificateExpired,
+		AlertCertificateUnknown, AlertUnknownCA, AlertCertificateRequired, AlertAccessDenied:
+		return true
+	}
+	return false
+}
+
 // String is the name in RFC 8446.
 func (a Alert) String() string {
 	switch a {

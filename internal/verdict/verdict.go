@@ -38,12 +38,9 @@ func Sign(cert *tls.Certificate, tbs *frames.VerdictTBS) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("verdict: a key of type %T cannot sign", cert.PrivateKey)
 	}
-	leaf := cert.Leaf
-	if leaf == nil {
-		var err error
-		if leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
-			return nil, fmt.Errorf("verdict: %w", err)
-		}
+	leaf, err := pki.Leaf(cert)
+	if err != nil {
+		return nil, fmt.Errorf("verdict: %w", err)
 	}
 	t := *tbs
 	t.ProxyLeaf = pki.LeafHash(leaf)
