@@ -269,10 +269,31 @@ func TestStoredSessions(t *testing.T) {
 				t.Fatalf("its first %d bytes are a session", i)
 			}
 		}
-		for _, bad := range [][]byte{append(bytes.Clone(data), 0), make([]byte, maxSession+1), bytes.Replace(data, []byte("v1"), []byte("v2"), 1)} {
+		for _, bad := range [][]byte{append(bytes.Clone(data), 0), bytes.Replace(data, []byte("v1"), []byte("v2"), 1)} {
 			if new(Session).UnmarshalBinary(bad) == nil {
 				t.Error("read what is no session")
 			}
+		}
+	}
+}
+
+// A file that is named as a session's must not be a way to fill memory.
+func TestStoredSessionsAreBounded(t *testing.T) {
+	cc, sc := resumable()
+	s := session(t, cc, sc)
+	s.ocsp = nil
+	data, err := s.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size, ok := range map[int]bool{maxSession: true, maxSession + 1: false} {
+		s.ocsp = make([]byte, size-len(data))
+		data, err := s.MarshalBinary()
+		if err != nil || len(data) != size {
+			t.Fatalf("%d bytes, %v", len(data), err)
+		}
+		if err := new(Session).UnmarshalBinary(data); (err == nil) != ok {
+			t.Errorf("%d bytes: %v", size, err)
 		}
 	}
 }
