@@ -3,7 +3,8 @@
 // refuses what it would not write itself.
 //
 // Call [CanonicalAuthority] on what a user typed and [ParseAuthority] on what a peer sent;
-// [FormatEvidenceRequest] and [ParseEvidenceRequest] for the client's request for evidence;
+// [FormatEvidenceRequest] and [ParseEvidenceRequest] for the client's request for evidence; [FormatEvidenceID]
+// and [ParseEvidenceID] for the evidence that an ordinary request rests on;
 // [FormatOptions] and [ParseOptions] for the modes that a proxy offers with a 470; [ProxyStatus] for the
 // reason of any answer that a proxy makes itself; [AppendVia] and [HasVia] to find loops.
 package fields
@@ -15,6 +16,7 @@ import (
 
 // Names of the fields, as HTTP/2 and HTTP/3 write them.
 const (
+	EvidenceID        = "evidence-id"
 	EvidenceRequest   = "evidence-request"
 	InspectionOptions = "inspection-options"
 	ProxyStatusName   = "proxy-status"
