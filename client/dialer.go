@@ -162,6 +162,7 @@ type attempt struct {
 	levels    []Level
 	rep       *Report
 	fields    []string  // the credentials that are to be sent
+	sealed    bool      // by the caller, who speaks with the origin himself
 	agreed    *[32]byte // the root that the user agreed to
 	agreement *Agreement
 	room      func() (enough func()) // begins to make room for a CONNECT; may be nil

@@ -25,6 +25,10 @@ func (d *Dialer) blind(ctx context.Context, s *session, a *attempt) (t *Tunnel, 
 	}
 	t.stream = hop.NewConn(stream)
 	t.wire = &wire{Conn: t.stream}
+	if a.sealed {
+		t.inner = &carried{t.wire, t.stream}
+		return t.opened(d, a), nil, nil
+	}
 	if err := d.plainTLS(ctx, a, t, &noEOF{t.wire}); err != nil {
 		stream.Reset(hop.Cancel)
 		t.stream.Close()

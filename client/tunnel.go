@@ -103,7 +103,7 @@ func (t *Tunnel) ExportKeyingMaterial(label string, context []byte, length int) 
 // opened finishes a tunnel whose handshakes are done.
 func (t *Tunnel) opened(d *Dialer, a *attempt) *Tunnel {
 	cs := t.inner.ConnectionState()
-	if a.rep.Inner == nil {
+	if a.rep.Inner == nil && !a.sealed {
 		a.rep.Inner = innerReport(&cs)
 	}
 	a.rep.Level, a.rep.Chains = t.level, cs.VerifiedChains
