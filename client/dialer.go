@@ -38,6 +38,13 @@ type Dialer struct {
 	// Consent is asked before each CONNECT, and again before credentials leave where only reading was agreed
 	// to. Default: nobody consents, and no CONNECT leaves.
 	Consent Consent
+	// Choose is asked when a proxy refuses with 470 and no accepted level can be had. It returns one of the
+	// offer's choices, which is then used as if it had been accepted, this once; "" or an error means no. A
+	// Dialer's tunnels can be chosen at no level below intact. Default: nobody chooses, and the refusal is the
+	// [LevelError].
+	Choose func(ctx context.Context, o *Offer) (Level, error)
+	// Memory remembers what authorities were reached at, beyond this Dialer. Default: in memory, bounded.
+	Memory Memory
 	// ConnectTo sends TCP connections elsewhere, as curl's --connect-to: those to the proxy and, at
 	// direct, to origins. Default: no rules.
 	ConnectTo ConnectTo
@@ -143,14 +150,14 @@ func (d *Dialer) Close() error {
 	return nil
 }
 
-// Forget drops the memory that authority was reached at intact, for a user who was told and accepts
+// Forget drops the memory of what authority was reached at, for a user who was told and accepts
 // less from now on, and the sessions with it.
 func (d *Dialer) Forget(authority string) {
 	// It was remembered by the spelling that all parties use, however the user writes it.
 	if canonical, _, _, err := canonicalAuthority(authority); err == nil {
 		authority = canonical
 	}
-	d.worked.forget(authority)
+	d.memory().Forget(authority)
 	d.inners.Forget(func(s *itls.Session) bool { return s.Authority() == authority })
 }
 
@@ -349,7 +356,7 @@ func (d *Dialer) askAgain(ctx context.Context, t *Tunnel, a *attempt) error {
 // belowIntact decides what follows a 470 to a user who accepts intact.
 func (d *Dialer) belowIntact(a *attempt, r *refusal) (Level, error) {
 	switch {
-	case d.worked.has(a.authority):
+	case d.reached(a.authority, Intact):
 		// Who can make a proxy forget intact could otherwise have every user read at less.
 		return "", r.levelError(a, "it was reached at intact before, so less than that is the user's to judge", false)
 	case !r.justified:
@@ -395,46 +402,6 @@ func step(ctx context.Context, err error) error {
 	default:
 		return fmt.Errorf("client: %w (%w)", cause, ctx.Err())
 	}
-}
-
-// A memory remembers a bounded number of authorities. Past the bound the oldest goes: who makes a client
-// visit thousands of origins can make it forget, not grow.
-type memory struct {
-	mu    sync.Mutex
-	known map[string]bool
-	order []string
-}
-
-const maxRemembered = 4096
-
-func (m *memory) has(authority string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.known[authority]
-}
-
-func (m *memory) add(authority string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.known[authority] {
-		return
-	}
-	if m.known == nil {
-		m.known = make(map[string]bool)
-	}
-	if len(m.order) == maxRemembered {
-		delete(m.known, m.order[0])
-		m.order = slices.Delete(m.order, 0, 1)
-	}
-	m.known[authority] = true
-	m.order = append(m.order, authority)
-}
-
-func (m *memory) forget(authority string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.known, authority)
-	m.order = slices.DeleteFunc(m.order, func(s string) bool { return s == authority })
 }
 
 // keyLog keeps lines whole: crypto/tls and itls each lock for themselves only.

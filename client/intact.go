@@ -56,7 +56,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 	if err := d.innerTLS(ctx, a, t, stream, offer, result); err != nil {
 		return nil, nil, err
 	}
-	d.worked.add(a.authority)
+	d.memory().Remember(a.authority, Intact)
 	return t.opened(d, a), nil, nil
 }
 

@@ -20,7 +20,9 @@ type refusal struct {
 	// justified says that evidence shows the origin itself to have picked no itls token although it
 	// was offered them all.
 	justified bool
-	why       string
+	// claim says that the evidence is the proxy's word about the origin.
+	claim bool
+	why   string
 }
 
 func (r *refusal) offers(m fields.Mode) bool { return slices.Contains(r.options, m) }
@@ -72,6 +74,7 @@ func refusalOf(resp *hop.Response, authority string, check func() (*evidence.Res
 	}
 	switch {
 	case result.Kind == evidence.Claim:
+		r.claim = true
 		r.why = "the proxy refuses it, and that it is the origin's doing is the proxy's word alone"
 	case !result.OfferedTokens:
 		r.why = "the proxy refuses it, and the evidence shows that it did not offer the origin an inner session"

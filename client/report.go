@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"vitrine/internal/pki"
 	"vitrine/internal/tlsmsg"
@@ -16,16 +17,17 @@ import (
 // BodySHA256, Killed and Error is final when RoundTrip returns; those four are complete once the body
 // returned io.EOF or another error, or was closed, and are written by the goroutine that reads it.
 type Report struct {
-	Level      Level           // "" when no tunnel was opened
-	Status     int             // of the HTTP response; 0 when there was none
-	Exit       int             // left to the command line
-	Bytes      int64           // of the response's body, delivered
-	BodySHA256 string          // of those bytes, in hex; "" when there was no response
-	Proxies    []ProxyReport   // who could read or stop it, client side first
-	Evidence   *EvidenceReport // nil when the proxy showed none
-	Inner      *InnerReport    // the TLS session with the origin; nil when there was none
-	Killed     *KilledReport   // nil unless a proxy killed it
-	Error      string          // "" when all went well
+	Level      Level            // "" when no tunnel was opened
+	Status     int              // of the HTTP response; 0 when there was none
+	Exit       int              // left to the command line
+	Bytes      int64            // of the response's body, delivered
+	BodySHA256 string           // of those bytes, in hex; "" when there was no response
+	Proxies    []ProxyReport    // who could read or stop it, client side first
+	Evidence   *EvidenceReport  // nil when the proxy showed none
+	Inner      *InnerReport     // the TLS session with the origin; nil when there was none
+	Signature  *SignatureReport // the origin's, over the response; nil where there is none, or none was wanted
+	Killed     *KilledReport    // nil unless a proxy killed it
+	Error      string           // "" when all went well
 
 	// EvidenceBytes is the evidence as it arrived, whether or not it was verified.
 	EvidenceBytes []byte
@@ -82,6 +84,22 @@ type InnerReport struct {
 	PeerSPKI  string `json:"peer_spki_sha256"`
 }
 
+// A SignatureReport is the origin's signature over a response (RFC 9421), at level signed.
+type SignatureReport struct {
+	// Verified says that the signature holds, with all that it covers. Of a body that streams it becomes true
+	// with the body's io.EOF.
+	Verified bool      `json:"verified"`
+	KeyID    string    `json:"keyid"` // SHA-256 of the key's SubjectPublicKeyInfo, in hex
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires"`
+	// Fresh says that the origin signed the nonce of this very request.
+	Fresh bool `json:"fresh"`
+	// ReplayableUntil is how long whoever has the response can show it again in the place of a newer one. Zero
+	// when Fresh.
+	ReplayableUntil time.Time `json:"replayable_until,omitzero"`
+	Covered         []string  `json:"covered"` // the components, as the signature names them
+}
+
 // A KilledReport says why a proxy killed the tunnel. Rule and Reason are empty unless SignatureVerified.
 type KilledReport struct {
 	Rule              string `json:"rule"`
@@ -97,18 +115,19 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 		proxies = []ProxyReport{}
 	}
 	return json.Marshal(struct {
-		Level      *Level          `json:"level"`
-		Status     *int            `json:"status"`
-		Exit       int             `json:"exit"`
-		BodySHA256 *string         `json:"body_sha256"`
-		Bytes      int64           `json:"bytes"`
-		Proxies    []ProxyReport   `json:"proxies"`
-		Evidence   *EvidenceReport `json:"evidence"`
-		Inner      *InnerReport    `json:"inner"`
-		Killed     *KilledReport   `json:"killed"`
-		Error      *string         `json:"error"`
+		Level      *Level           `json:"level"`
+		Status     *int             `json:"status"`
+		Exit       int              `json:"exit"`
+		BodySHA256 *string          `json:"body_sha256"`
+		Bytes      int64            `json:"bytes"`
+		Proxies    []ProxyReport    `json:"proxies"`
+		Evidence   *EvidenceReport  `json:"evidence"`
+		Inner      *InnerReport     `json:"inner"`
+		Signature  *SignatureReport `json:"signature"`
+		Killed     *KilledReport    `json:"killed"`
+		Error      *string          `json:"error"`
 	}{
-		orNull(r.Level), orNull(r.Status), r.Exit, orNull(r.BodySHA256), r.Bytes, proxies, r.Evidence, r.Inner, r.Killed, orNull(r.Error),
+		orNull(r.Level), orNull(r.Status), r.Exit, orNull(r.BodySHA256), r.Bytes, proxies, r.Evidence, r.Inner, r.Signature, r.Killed, orNull(r.Error),
 	})
 }
 

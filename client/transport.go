@@ -33,6 +33,8 @@ type Transport struct {
 	Certificates      []tls.Certificate
 	Levels            []Level
 	Consent           Consent
+	Choose            func(ctx context.Context, o *Offer) (Level, error)
+	Memory            Memory
 	ConnectTo         ConnectTo
 	NetDial           func(ctx context.Context, network, address string) (net.Conn, error)
 	KeyLog            io.Writer
@@ -69,7 +71,7 @@ func (t *Transport) start() *pool {
 		t.pool = &pool{
 			dialer: &Dialer{
 				Proxy: t.Proxy, ProxyRoots: t.ProxyRoots, Roots: t.Roots, ClientCertificate: t.ClientCertificate,
-				Certificates: t.Certificates, Levels: t.Levels, Consent: t.Consent, ConnectTo: t.ConnectTo,
+				Certificates: t.Certificates, Levels: t.Levels, Consent: t.Consent, Choose: t.Choose, Memory: t.Memory, ConnectTo: t.ConnectTo,
 				NetDial: t.NetDial, KeyLog: t.KeyLog, Timeouts: t.Timeouts, LateEvidence: t.LateEvidence, Limits: t.Limits,
 				NoResumption: t.NoResumption, Time: t.Time,
 			},
@@ -118,7 +120,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // CloseIdleConnections closes the tunnels without an exchange, and hop 1 when it carries none.
 func (t *Transport) CloseIdleConnections() { t.start().closeIdle() }
 
-// Forget drops the memory that authority, "host:port", was reached at intact. See [Dialer.Forget].
+// Forget drops the memory of what authority, "host:port", was reached at. See [Dialer.Forget].
 func (t *Transport) Forget(authority string) { t.start().dialer.Forget(authority) }
 
 // Close ends all tunnels, those with an exchange included, and waits for the Transport's goroutines.

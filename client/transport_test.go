@@ -78,7 +78,7 @@ func TestFetchAtIntactIsConfirmedAndReported(t *testing.T) {
 		`"evidence":{"kind":"authenticator","authority":"origin.example:443","nonce":"` + r.Evidence.Nonce + `","verified":true,"origin_subject":"CN=origin.example",` +
 		`"origin_spki_sha256":"` + spki(w.origin.Leaf) + `","hop":{"version":"TLS 1.3","suite":"TLS_AES_128_GCM_SHA256","group":"X25519MLKEM768","alpn":"itls-h2/1"}},` +
 		`"inner":{"version":"TLS 1.3","suite":"TLS_SHA256_SHA256","group":"X25519","alpn":"http/1.1","resumed":false,"confirmed":true,` +
-		`"peer_spki_sha256":"` + spki(w.origin.Leaf) + `"},"killed":null,"error":null}`
+		`"peer_spki_sha256":"` + spki(w.origin.Leaf) + `"},"signature":null,"killed":null,"error":null}`
 	if string(got) != want {
 		t.Errorf("report\n%s\nwant\n%s", got, want)
 	}
@@ -113,7 +113,7 @@ func TestReportOfNothingIsNulls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"level":null,"status":null,"exit":0,"body_sha256":null,"bytes":0,"proxies":[],"evidence":null,"inner":null,"killed":null,"error":null}`
+	const want = `{"level":null,"status":null,"exit":0,"body_sha256":null,"bytes":0,"proxies":[],"evidence":null,"inner":null,"signature":null,"killed":null,"error":null}`
 	if string(got) != want {
 		t.Errorf("report\n%s\nwant\n%s", got, want)
 	}

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -661,22 +660,5 @@ func TestProxyNameHasOneSpelling(t *testing.T) {
 		if asked != tt.name {
 			t.Errorf("%s: asked about %q, want %q", tt.url, asked, tt.name)
 		}
-	}
-}
-
-func TestMemoryIsBounded(t *testing.T) {
-	var m memory
-	for i := range maxRemembered + 10 {
-		m.add(strings.Repeat("x", i))
-		m.add(strings.Repeat("x", i))
-	}
-	if len(m.known) != maxRemembered || len(m.order) != maxRemembered {
-		t.Errorf("%d known, %d in order; want %d", len(m.known), len(m.order), maxRemembered)
-	}
-	if m.has("") || !m.has(strings.Repeat("x", maxRemembered)) {
-		t.Error("the oldest did not go first")
-	}
-	if m.forget("xxxxxxxxxxxxxxxxxxxx"); m.has("xxxxxxxxxxxxxxxxxxxx") || slices.Contains(m.order, "xxxxxxxxxxxxxxxxxxxx") {
-		t.Error("forgotten and still there")
 	}
 }
