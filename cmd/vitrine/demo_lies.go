@@ -14,6 +14,9 @@ import (
 func lieSteps() []demoStep {
 	var steps []demoStep
 	for _, mode := range hostile.Modes() {
+		if mode.Split() {
+			continue
+		}
 		steps = append(steps, demoStep{
 			name: string(mode), title: fmt.Sprintf("A proxy that lies (%s): it %s", mode, mode.About()), lie: true,
 			run: func(ctx context.Context, st *stage) (sights, error) { return stepLie(ctx, st, mode) },

@@ -58,7 +58,7 @@ func proxyCommand(std stdio) *cli.Command {
 func hostileModes() string {
 	var b strings.Builder
 	for _, m := range hostile.Modes() {
-		fmt.Fprintf(&b, "   %-14s  it %s\n", m, m.About())
+		fmt.Fprintf(&b, "   %-22s  it %s\n", m, m.About())
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

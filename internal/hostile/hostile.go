@@ -52,14 +52,17 @@ type Lies struct {
 	// it opens streams. It gets a copy that it may change. A status that opens a tunnel in the place of
 	// one that does not gives a tunnel in which nothing comes.
 	Answer func(req *hop.Request, resp *hop.Response)
+	// Trailer changes the trailer section with which an exchange's answer ends. It gets a copy, and returns
+	// what is sent.
+	Trailer func(id uint64, h http.Header) http.Header
 	// Verdict changes the verdict of a kill of stream id, behind the stream field; nil sends none.
 	Verdict func(id uint64, verdict []byte) []byte
 	// ResetFirst sends the reset of a kill before its verdict.
 	ResetFirst bool
 }
 
-// Wrap returns a session like s in which every stream sends what the Mangler that mangler returns
-// for it makes of its bytes. Verdicts, resets and ends pass.
+// Wrap returns a session like s in which every stream, exchanges included, sends what the Mangler that mangler
+// returns for it makes of its bytes. Verdicts, resets and ends pass.
 func Wrap(s hop.Session, mangler func(id uint64) Mangler) hop.Session {
 	return Lie(s, Lies{Mangler: mangler})
 }
@@ -91,7 +94,14 @@ func (s *session) Accept(ctx context.Context) (hop.Incoming, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &incoming{Incoming: in, s: s}, nil
+	return s.lieTo(in), nil
+}
+
+func (s *session) lieTo(in hop.Incoming) hop.Incoming {
+	if r, ok := in.(hop.IncomingRequest); ok {
+		return &incomingRequest{incoming: incoming{Incoming: in, s: s}, r: r}
+	}
+	return &incoming{Incoming: in, s: s}
 }
 
 func (s *session) answer(req *hop.Request, resp *hop.Response) *hop.Response {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,6 +164,9 @@ func class(err error) string {
 	return fmt.Sprintf("%T: %v", err, err)
 }
 
+// tunnelModes are those that lie about tunnels.
+func tunnelModes() []hostile.Mode { return slices.DeleteFunc(hostile.Modes(), hostile.Mode.Split) }
+
 // outcomes is what an honest client has to make of each mode.
 func outcomes() map[hostile.Mode]string {
 	return map[hostile.Mode]string{
@@ -176,7 +180,7 @@ func outcomes() map[hostile.Mode]string {
 // Every mode strikes in the first tunnel, and in each one after it, whatever the size and the shape of the
 // response; the client says what it has to, and what it delivered is the truth as far as it goes.
 func TestEveryModeStrikesAndIsCaught(t *testing.T) {
-	for _, mode := range hostile.Modes() {
+	for _, mode := range tunnelModes() {
 		t.Run(string(mode), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				want := outcomes()[mode]
@@ -216,7 +220,7 @@ func TestEveryModeStrikesAndIsCaught(t *testing.T) {
 
 // An origin without a name is lied about as well.
 func TestEveryModeStrikesWhereTheOriginIsAnAddress(t *testing.T) {
-	for _, mode := range hostile.Modes() {
+	for _, mode := range tunnelModes() {
 		synctest.Test(t, func(t *testing.T) {
 			want := outcomes()[mode]
 			if want == "" {
@@ -236,7 +240,7 @@ func TestEveryModeStrikesWhereTheOriginIsAnAddress(t *testing.T) {
 // Many tunnels at once are each lied in, once.
 func TestEveryModeStrikesInEveryTunnel(t *testing.T) {
 	const tunnels = 8
-	for _, mode := range hostile.Modes() {
+	for _, mode := range tunnelModes() {
 		synctest.Test(t, func(t *testing.T) {
 			want := outcomes()[mode]
 			if want == "" {
@@ -296,7 +300,7 @@ func TestALiarThatCannotStrikeSaysSo(t *testing.T) {
 
 // Who leaves in the middle leaves nothing behind: the stand waits for everything when it ends.
 func TestALiarClosesUnderAnOpenTunnel(t *testing.T) {
-	for _, mode := range hostile.Modes() {
+	for _, mode := range tunnelModes() {
 		synctest.Test(t, func(t *testing.T) {
 			begun, proceed := make(chan struct{}), make(chan struct{})
 			s := newStand(t, mode, testnet.Config{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -462,6 +466,7 @@ func TestALiarIsNotFilledBySilentClients(t *testing.T) {
 		if waited := time.Since(begun); waited != time.Second {
 			t.Errorf("served after %v", waited)
 		}
+		synctest.Wait() // the first that is given up makes room before the last has its line
 		if n := strings.Count(s.log.String(), `msg="no hop 1"`); n != hostile.MaxConnections {
 			t.Errorf("%d silent connections were given up", n)
 		}
@@ -516,7 +521,7 @@ func TestWhatIsNoLiarServesNobody(t *testing.T) {
 }
 
 func TestModes(t *testing.T) {
-	if n := len(hostile.Modes()); n != 15 {
+	if n := len(hostile.Modes()); n != 18 {
 		t.Errorf("%d modes", n)
 	}
 	for _, m := range hostile.Modes() {

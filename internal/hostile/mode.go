@@ -26,6 +26,10 @@ const (
 	ModeOtherHop      Mode = "other-hop"
 	ModeNoAnswer      Mode = "no-answer"
 	ModeFalseVerdict  Mode = "false-verdict"
+
+	ModeSplitAlter           Mode = "split-alter"
+	ModeSplitReplay          Mode = "split-replay"
+	ModeSplitOtherConnection Mode = "split-other-connection"
 )
 
 type aboutMode struct {
@@ -50,6 +54,9 @@ func modes() []aboutMode {
 		{ModeOtherHop, "shows evidence of another connection to the origin than carries the tunnel"},
 		{ModeNoAnswer, "hides the origin's answer to who reads, and shows a weaker proof"},
 		{ModeFalseVerdict, "kills the tunnel with a verdict that its key did not sign"},
+		{ModeSplitAlter, "changes the content-type and one bit of the content of a response in split mode"},
+		{ModeSplitReplay, "answers a request in split mode with the response to an earlier request of its own"},
+		{ModeSplitOtherConnection, "takes a request in split mode to a server of its own, and not over the evidence's connection"},
 	}
 }
 
@@ -60,6 +67,12 @@ func Modes() []Mode {
 		list = append(list, m.mode)
 	}
 	return list
+}
+
+// Split says whether the mode lies about exchanges in split mode, and tells the truth about tunnels. What it lies
+// about can only be had where the proxy's policy allows split.
+func (m Mode) Split() bool {
+	return m == ModeSplitAlter || m == ModeSplitReplay || m == ModeSplitOtherConnection
 }
 
 // ParseMode reads a mode's name. The error lists those that there are.

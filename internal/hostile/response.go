@@ -163,7 +163,10 @@ func dropResponse(a *responseAttack, record []byte) [][]byte {
 }
 
 // forgedPage is what a Liar would have a client believe.
-const forgedPage = "HTTP/1.1 200 OK\r\nContent-Length: 36\r\nConnection: close\r\n\r\nThis page was written by the proxy.\n"
+const (
+	forgedText = "This page was written by the proxy.\n"
+	forgedPage = "HTTP/1.1 200 OK\r\nContent-Length: 36\r\nConnection: close\r\n\r\n" + forgedText
+)
 
 // insertResponse forges a record as well as it can be done without the key.
 func insertResponse(a *responseAttack, record []byte) [][]byte {

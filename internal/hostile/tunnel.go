@@ -21,14 +21,23 @@ type lyingSession struct {
 }
 
 func (s *lyingSession) Accept(ctx context.Context) (hop.Incoming, error) {
-	in, err := s.Session.Accept(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		in, err := s.Session.Accept(ctx)
+		if err != nil {
+			return nil, err
+		}
+		v := &victim{Incoming: in, s: s}
+		r, ok := in.(hop.IncomingRequest)
+		if !ok {
+			return v, nil
+		}
+		if request := (&splitVictim{IncomingRequest: r, v: v}); !request.takenOver() {
+			return request, nil
+		}
 	}
-	return &victim{Incoming: in, s: s}, nil
 }
 
-// A victim is one CONNECT, and what is lied about it.
+// A victim is one request, and what is lied about it.
 type victim struct {
 	hop.Incoming
 	s *lyingSession
@@ -71,7 +80,14 @@ func (v *victim) label(resp *hop.Response) *hop.Response {
 	return &l
 }
 
-func (v *victim) authority() string { return v.Request().Authority }
+// authority is the target's. That of an ordinary request may come without the port.
+func (v *victim) authority() string {
+	authority, err := fields.CanonicalAuthority(hostPort(v.Request().Authority))
+	if err != nil {
+		return v.Request().Authority
+	}
+	return authority
+}
 
 // requestOf is the client's request for evidence. Only a CONNECT for an intact tunnel has one.
 func requestOf(req *hop.Request) (*evidence.Request, error) {

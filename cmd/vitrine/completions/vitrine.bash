@@ -64,7 +64,7 @@ _vitrine_value() {
 	"vitrine proxy --connect-to") echo "any" ;;
 	"vitrine proxy --drain") echo "any" ;;
 	"vitrine proxy --keylog") echo "files" ;;
-	"vitrine proxy --hostile") echo "words flip drop insert reorder replay truncate splice swap-cert fake-evidence stale-evidence strip-token other-proxy other-hop no-answer false-verdict" ;;
+	"vitrine proxy --hostile") echo "words flip drop insert reorder replay truncate splice swap-cert fake-evidence stale-evidence strip-token other-proxy other-hop no-answer false-verdict split-alter split-replay split-other-connection" ;;
 	"vitrine policy check 1") echo "files" ;;
 	"vitrine fetch --proxy") echo "any" ;;
 	"vitrine fetch --proxy-roots") echo "files" ;;

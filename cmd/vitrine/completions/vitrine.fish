@@ -93,7 +93,7 @@ complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l modes -r -f -a '(__fish
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l connect-to -r -f -d 'dial ADDR:PORT for HOST:PORT, given as HOST:PORT:ADDR:PORT (repeatable; an empty HOST or PORT matches any)'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l drain -r -f -d 'after SIGTERM, wait this DURATION for open tunnels'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l keylog -r -F -d 'append the hops\' TLS secrets to FILE (NSS format): whoever has it reads them'
-complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l hostile -r -f -a 'flip drop insert reorder replay truncate splice swap-cert fake-evidence stale-evidence strip-token other-proxy other-hop no-answer false-verdict' -d 'lie in the way that MODE names; on loopback only'
+complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l hostile -r -f -a 'flip drop insert reorder replay truncate splice swap-cert fake-evidence stale-evidence strip-token other-proxy other-hop no-answer false-verdict split-alter split-replay split-other-connection' -d 'lie in the way that MODE names; on loopback only'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine policy" 1' -a check -d 'read a policy file as the proxy would'
 complete -c vitrine -n '__vitrine_at "vitrine policy"' -l help -s h -d 'show help'
