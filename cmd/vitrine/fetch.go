@@ -3,18 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"vitrine/client"
-	"vitrine/internal/pki"
 )
 
 func fetchCommand(std stdio) *cli.Command {
@@ -34,18 +30,9 @@ func fetchCommand(std stdio) *cli.Command {
 			"   stored   in the grants of \"vitrine consent grant\"\n" +
 			"   ask      there, and where no grant fits, you are asked on the terminal\n" +
 			"   once     you give it with this flag, for every host that this fetch leads to\n\n" + exitCodesHelp,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "proxy", Usage: "the proxy, as https://HOST:PORT (a `URL`)", EnvVars: []string{"VITRINE_PROXY"}},
-			&cli.StringFlag{Name: "proxy-roots", Usage: "verify the proxy by the roots in PEM `FILE`; these never verify an origin", EnvVars: []string{"VITRINE_PROXY_ROOTS"}},
-			&cli.StringFlag{Name: "roots", Usage: "verify origins by the roots in PEM `FILE` (default: the system's)"},
-			&cli.StringFlag{Name: "consent", Value: "stored", Usage: "`HOW` you agree that the proxy reads this fetch, redirects included: stored, ask or once"},
-			storeFlag(),
-			&cli.StringFlag{Name: "level", Value: string(client.Intact), Usage: "the levels that you accept, a list `L[,L...]` of intact, blind, direct"},
+		Flags: append(routeFlags("this fetch", "redirects included"),
 			&cli.StringFlag{Name: "report", Usage: "write a JSON report to `FILE`, on every exit"},
 			&cli.StringFlag{Name: "evidence", Usage: "write the evidence, as it came over the wire, to `FILE`"},
-			&cli.StringFlag{Name: "client-cert", Usage: "show the proxy, when it asks, the certificate in PEM `FILE`"},
-			&cli.StringFlag{Name: "client-key", Usage: "its private key, PEM `FILE`"},
-			&cli.BoolFlag{Name: "allow-credentials", Usage: "with --consent once: let Authorization, Cookie and the like leave where the proxy reads them"},
 			&cli.StringFlag{Name: "request", Aliases: []string{"X"}, Usage: "the request `METHOD`"},
 			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "add the field `'K: V'`; 'K:' removes one, 'K;' sends it empty (repeatable)"},
 			&cli.StringSliceFlag{Name: "data", Aliases: []string{"d"}, Usage: "send `DATA`, or the contents of @FILE without line ends, @- for standard input (repeatable; joined by &)"},
@@ -56,44 +43,36 @@ func fetchCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "fail", Aliases: []string{"f"}, Usage: "exit with 1 and no body when the status is 400 or above"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say on standard error what happens and who could read it"},
 			&cli.StringFlag{Name: "max-time", Usage: "give up after this many `SECONDS`"},
-			&cli.StringSliceFlag{Name: "connect-to", Usage: "dial ADDR:PORT for HOST:PORT, given as `HOST:PORT:ADDR:PORT` (repeatable): the proxy's address, or the origin's where you go direct"},
-			&cli.StringFlag{Name: "keylog", Usage: "append the TLS secrets of hop 1 and the inner session to `FILE` (NSS format): whoever has it can read the one and forge the other"},
-		},
+		),
 		Action: func(c *cli.Context) error { return fetch(c, std) },
 	}
 }
 
 // A fetcher is one "vitrine fetch".
 type fetcher struct {
-	std       stdio
-	transport *client.Transport
-	consent   *consenter // nil where no proxy is used
-	request   requestOptions
-	output    output
-	fail      bool
-	verbose   bool
-	evidence  string
-	maxTime   time.Duration
-	keylog    io.WriteCloser
+	*route
+	std      stdio
+	request  requestOptions
+	output   output
+	fail     bool
+	verbose  bool
+	evidence string
+	maxTime  time.Duration
 }
 
 func fetch(c *cli.Context, std stdio) (err error) {
 	f := &fetcher{std: std, output: output{std: std}}
 	rep := &report{}
 	defer func() {
+		if f.route != nil {
+			err = errors.Join(err, f.route.close())
+		}
 		err = errors.Join(err, f.output.close())
-		if f.keylog != nil {
-			err = errors.Join(err, f.keylog.Close())
-		}
-		if f.consent != nil {
-			err = errors.Join(err, f.consent.Close())
-		}
 		err = rep.write(c.String("report"), err)
 	}()
 	if err := f.configure(c); err != nil {
 		return err
 	}
-	defer f.transport.Close()
 	ctx := c.Context
 	if f.maxTime > 0 {
 		var cancel context.CancelFunc
@@ -217,94 +196,12 @@ func (f *fetcher) configure(c *cli.Context) error {
 		head: c.Bool("head"), follow: c.Bool("location"), stdin: f.std.in,
 	}
 	f.output.file, f.output.heads = c.String("output"), c.Bool("include") || c.Bool("head")
-	t, err := f.newTransport(c)
-	if err != nil {
+	var err error
+	if f.route, err = newRoute(c); err != nil {
 		return err
 	}
 	if _, err := f.request.build(c.Context); err != nil {
 		return err
 	}
-	f.transport = t
 	return f.output.open()
-}
-
-func (f *fetcher) newTransport(c *cli.Context) (*client.Transport, error) {
-	t := &client.Transport{SkipDigest: true}
-	t.Proxy = c.String("proxy")
-	for word := range strings.SplitSeq(c.String("level"), ",") {
-		level, err := client.ParseLevel(strings.TrimSpace(word))
-		if err != nil {
-			return nil, usagef("--level: %v", err)
-		}
-		t.Levels = append(t.Levels, level)
-	}
-	direct := len(t.Levels) == 1 && t.Levels[0] == client.Direct
-	if !direct {
-		if err := need(c, "proxy", "proxy-roots"); err != nil {
-			return nil, err
-		}
-		// What was given is not repeated: it may hold a password.
-		if u, err := url.Parse(t.Proxy); err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-			return nil, usagef("--proxy must be https://HOST or https://HOST:PORT, and nothing else")
-		}
-	}
-	if err := f.loadTrust(c, t); err != nil {
-		return nil, err
-	}
-	how, err := consentFlags(c)
-	if err != nil {
-		return nil, err
-	}
-	if !direct {
-		if f.consent, err = newConsenter(c, how); err != nil {
-			return nil, err
-		}
-		t.Consent = f.consent
-	}
-	if t.ConnectTo, err = parseConnectTo(c.StringSlice("connect-to")); err != nil {
-		return nil, err
-	}
-	if f.keylog, err = openKeyLog(c.String("keylog")); err != nil {
-		return nil, err
-	}
-	if f.keylog != nil {
-		t.KeyLog = f.keylog
-	}
-	return t, nil
-}
-
-// loadTrust reads roots and the client certificate.
-func (f *fetcher) loadTrust(c *cli.Context, t *client.Transport) error {
-	var proxies, origins *pki.Pool
-	var err error
-	if file := c.String("proxy-roots"); file != "" {
-		if proxies, err = pki.LoadPool(file); err != nil {
-			return usagef("--proxy-roots: %v", err)
-		}
-		t.ProxyRoots = proxies.CertPool
-	}
-	if file := c.String("roots"); file != "" {
-		if origins, err = pki.LoadPool(file); err != nil {
-			return usagef("--roots: %v", err)
-		}
-		t.Roots = origins.CertPool
-	}
-	if proxies != nil {
-		// Without --roots the origins' roots are the system's, and no proxy's may be among those either.
-		if err := pki.CheckDisjoint(proxies, origins); err != nil {
-			return usagef("%v", err)
-		}
-	}
-	cert, key := c.String("client-cert"), c.String("client-key")
-	if (cert == "") != (key == "") {
-		return usagef("--client-cert and --client-key go together")
-	}
-	if cert != "" {
-		pair, err := pki.LoadKeyPair(cert, key)
-		if err != nil {
-			return usagef("%v", err)
-		}
-		t.ClientCertificate = &pair
-	}
-	return nil
 }
