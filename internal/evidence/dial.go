@@ -24,10 +24,12 @@ const transcriptLabel = "vitrine transcript v1\x00"
 type Dial struct {
 	req       *Request
 	authority string
-	config    *tls.Config
-	now       func() time.Time
-	salt      [32]byte
-	random    [32]byte
+	// serverName is that of the ClientHello: the request's, but for a dial to another proxy.
+	serverName string
+	config     *tls.Config
+	now        func() time.Time
+	salt       [32]byte
+	random     [32]byte
 
 	mu     sync.Mutex
 	secret []byte // SERVER_HANDSHAKE_TRAFFIC_SECRET
@@ -53,6 +55,7 @@ func NewDial(cfg *tls.Config, req *Request, proxies [][32]byte, authority string
 	if _, err := rand.Read(d.salt[:]); err != nil {
 		return nil, err
 	}
+	d.serverName = req.ServerName
 	d.random = transcriptRandom(req.Nonce, d.salt, proxies, authority)
 	d.config.Rand = &onceReader{first: d.random[:]}
 	d.config.KeyLogWriter = &keyLog{dial: d, next: cfg.KeyLogWriter}
@@ -123,7 +126,7 @@ func (d *Dial) Evidence(cs tls.ConnectionState, verified bool) (*Evidence, error
 	t := *e
 	t.Kind, t.Salt, t.Messages = Transcript, d.salt, bytes.Join(interleave(hellos, flight), nil)
 	// A transcript that the client would refuse says less than an honest claim.
-	if _, err := readTranscript(&t, expected{d.random, d.req.ServerName}); err != nil {
+	if _, err := readTranscript(&t, expected{d.random, d.serverName}); err != nil {
 		return e, nil
 	}
 	if _, err := t.Append(nil); err != nil {

@@ -7,7 +7,8 @@
 // every connection to an origin through [NewDial], and turns what it got into [Evidence] with
 // [FromAuthenticator] or [Dial.Evidence].
 //
-// There are three kinds. An authenticator (RFC 9261) is made by an origin that knows of us. A
+// There are three kinds about an origin, and a fourth about the next proxy of a chain, which [Verifier.Walk] reads.
+// An authenticator (RFC 9261) is made by an origin that knows of us. A
 // transcript works with any TLS origin: the handshake's ClientHello.random is a hash over the client's
 // nonce, and the origin signs it unknowingly. A claim is the proxy's word.
 //
@@ -38,6 +39,8 @@ const (
 	Transcript Kind = 2
 	// Authenticator is an RFC 9261 authenticator for the client's request.
 	Authenticator Kind = 3
+	// Chain is the hop to another proxy, and behind it what that one shows. See [Verifier.Walk].
+	Chain Kind = 4
 )
 
 // kindHop2 marks what travels on hop 2: an authenticator alone, which is not evidence until the proxy
@@ -52,6 +55,8 @@ func (k Kind) String() string {
 		return "transcript"
 	case Authenticator:
 		return "authenticator"
+	case Chain:
+		return "chain"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -116,9 +121,14 @@ type Evidence struct {
 	Authenticator, HandshakeContext []byte
 
 	// Salt and Messages are of kind [Transcript]: the proxy's part of ClientHello.random, and whole
-	// handshake messages in clear, in order.
+	// handshake messages in clear, in order. Of kind [Chain] too, where the connection to the next proxy was
+	// made for the request; else they are zero and nil.
 	Salt     [32]byte
 	Messages []byte
+
+	// Next is of kind [Chain]: the evidence that the next proxy showed. Nil where that proxy is to be added to
+	// the path.
+	Next []byte
 }
 
 // Strength is the kind that e counts as at most: an authenticator in which the origin does not answer
@@ -178,6 +188,9 @@ func Parse(p []byte) (*Evidence, error) {
 		ok = readVector8(&s, &e.HandshakeContext) && readVector16(&s, &e.Authenticator)
 	case Transcript:
 		ok = s.CopyBytes(e.Salt[:]) && readVector16(&s, &e.Messages)
+	case Chain:
+		ok = s.CopyBytes(e.Salt[:]) && readVector16(&s, &e.Messages) && readVector16(&s, &e.Next)
+		e.Messages, e.Next = orNil(e.Messages), orNil(e.Next)
 	}
 	if !ok {
 		return nil, malformed("it ends inside a field")
@@ -230,6 +243,10 @@ func (e *Evidence) Append(b []byte) ([]byte, error) {
 	case Transcript:
 		bb.AddBytes(e.Salt[:])
 		addVector16(bb, e.Messages)
+	case Chain:
+		bb.AddBytes(e.Salt[:])
+		addVector16(bb, e.Messages)
+		addVector16(bb, e.Next)
 	}
 	out, err := bb.Bytes()
 	if err != nil || len(out)-start > frames.MaxEvidence {
@@ -241,7 +258,7 @@ func (e *Evidence) Append(b []byte) ([]byte, error) {
 // check is what both directions demand of the values.
 func (e *Evidence) check() error {
 	switch ms := e.Time.UnixMilli(); {
-	case e.Kind < Claim || e.Kind > Authenticator:
+	case e.Kind < Claim || e.Kind > Chain:
 		return malformed("%v", e.Kind)
 	case !visibleASCII(e.Authority) || len(e.Authority) == 0 || len(e.Authority) > 255:
 		return malformed("the authority is not 1 to 255 bytes of visible ASCII")
@@ -259,6 +276,8 @@ func (e *Evidence) check() error {
 		return malformed("no authenticator")
 	case e.Kind == Transcript && len(e.Messages) == 0:
 		return malformed("no messages")
+	case e.Kind == Chain:
+		return e.checkLink()
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ func samples() map[string]*Evidence {
 		"claim":         {Kind: Claim, Hop: Hop{Chain: [][]byte{{1}}}, Authority: testAuthority, Time: at},
 		"transcript":    {Kind: Transcript, Hop: hop, Authority: testAuthority, Time: at, Salt: [32]byte{9}, Messages: []byte{1, 0, 0, 0}},
 		"authenticator": {Kind: Authenticator, Hop: hop, Authority: "[::1]:443", Time: at, HandshakeContext: make([]byte, 48), Authenticator: []byte{11}},
+		"link":          {Kind: Chain, Hop: hop, Authority: testAuthority, Time: at, Salt: [32]byte{9}, Messages: []byte{1, 0, 0, 0}, Next: []byte{1, 3}},
+		"link ahead":    {Kind: Chain, Hop: hop, Authority: testAuthority, Time: at, Messages: []byte{1, 0, 0, 0}},
+		"link not made": {Kind: Chain, Hop: hop, Authority: testAuthority, Time: at, Next: []byte{1, 3}},
 	}
 }
 
@@ -76,6 +79,8 @@ func TestAppendRefusesWhatParseWould(t *testing.T) {
 		"17 certificates":      func(e *Evidence) { e.Hop.Chain = many(maxChain + 1) },
 		"33 timestamps":        func(e *Evidence) { e.Hop.SCTs = many(maxSCTs + 1) },
 		"long ALPN":            func(e *Evidence) { e.Hop.ALPN = strings.Repeat("a", 256) },
+		"a link to nowhere":    func(e *Evidence) { e.Kind, e.Messages, e.Next = Chain, nil, nil },
+		"a salt of nothing":    func(e *Evidence) { e.Kind, e.Messages, e.Next, e.Salt = Chain, nil, []byte{1}, [32]byte{1} },
 		"no authenticator":     func(e *Evidence) { e.Kind, e.HandshakeContext = Authenticator, make([]byte, 32) },
 		"a context of 20 bytes": func(e *Evidence) {
 			e.Kind, e.Authenticator, e.HandshakeContext = Authenticator, []byte{1}, make([]byte, 20)
@@ -110,7 +115,7 @@ func TestParseRefusesWhatIsOutOfRange(t *testing.T) {
 		"nothing":    nil,
 		"version 0":  set(0, 0),
 		"version 2":  set(0, 2),
-		"kind 4":     set(1, 4),
+		"kind 5":     set(1, 5),
 		"verified 2": set(verified, 2),
 		"oversized":  append(bytes.Clone(p), make([]byte, frames.MaxEvidence)...),
 	} {
@@ -139,7 +144,7 @@ func TestParseRefusesWhatIsOutOfRange(t *testing.T) {
 }
 
 func TestKindNames(t *testing.T) {
-	for k, want := range map[Kind]string{Claim: "claim", Transcript: "transcript", Authenticator: "authenticator", 0x80: "kind 128"} {
+	for k, want := range map[Kind]string{Claim: "claim", Transcript: "transcript", Authenticator: "authenticator", Chain: "chain", 0x80: "kind 128"} {
 		if k.String() != want {
 			t.Errorf("%d is %q", uint8(k), k)
 		}

@@ -60,6 +60,8 @@ func TestVectorsEvidence(t *testing.T) {
 			found["salt"], found["messages"] = hex.EncodeToString(e.Salt[:]), hex.EncodeToString(e.Messages)
 		case Authenticator:
 			found["handshake context"], found["authenticator"] = hex.EncodeToString(e.HandshakeContext), hex.EncodeToString(e.Authenticator)
+		case Chain:
+			found["salt"], found["messages"], found["next"] = hex.EncodeToString(e.Salt[:]), hex.EncodeToString(e.Messages), hex.EncodeToString(e.Next)
 		}
 		again, err := e.Append(nil)
 		return found, again, err

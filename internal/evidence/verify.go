@@ -90,6 +90,8 @@ func (v *Verifier) Verify(e *Evidence) (*Result, error) {
 		certs, err = r.transcript(e, req)
 	case Authenticator:
 		certs, err = r.authenticator(e, req)
+	case Chain:
+		err = foreign("it is about another proxy")
 	}
 	if err != nil {
 		return nil, err

@@ -58,6 +58,13 @@ func evidenceForm() []vectors.Vector {
 	}
 	transcript := func(f *form) { f.kind, f.tail = 2, join(fill(0xdd, 32), vec16(text("messages"))) }
 	authenticator := func(f *form) { f.kind, f.tail = 3, join(vec8(fill(0xcc, 32)), vec16(text("authenticator"))) }
+	link := func(salt []byte, messages, next string) func(f *form) {
+		return func(f *form) { f.kind, f.alpn, f.tail = 4, "h2", join(salt, vec16(text(messages)), vec16(text(next))) }
+	}
+	linked := func(salt []byte, messages, next string) inputs {
+		return inputs{"salt": hexed(salt), "messages": hexed(text(messages)), "next": hexed(text(next))}
+	}
+	none := fill(0, 32)
 	repeat := func(n int) [][]byte {
 		list := make([][]byte, n)
 		for i := range list {
@@ -71,6 +78,10 @@ func evidenceForm() []vectors.Vector {
 		ok("authenticator", "handshake context and authenticator", inputs{"handshake context": hexed(fill(0xcc, 32)), "authenticator": hexed(text("authenticator"))}, authenticator),
 		ok("authenticator-48", "a handshake context of SHA-384", inputs{"handshake context": hexed(fill(0xcc, 48)), "authenticator": "61"},
 			func(f *form) { f.kind, f.tail = 3, join(vec8(fill(0xcc, 48)), vec16(text("a"))) }),
+		ok("link", "the hop to the next proxy, made for the request, and what that one shows", linked(fill(0xdd, 32), "messages", "next"),
+			link(fill(0xdd, 32), "messages", "next")),
+		ok("link-ahead", "the next proxy is to be added", linked(fill(0xdd, 32), "messages", ""), link(fill(0xdd, 32), "messages", "")),
+		ok("link-not-made", "the hop was made for another request", linked(none, "", "next"), link(none, "", "next")),
 		ok("all-of-it", "OCSP response and timestamps, sixteen certificates", nil, func(f *form) {
 			f.chain, f.ocsp, f.scts = repeat(16), text("ocsp"), repeat(32)
 		}),
@@ -81,7 +92,7 @@ func evidenceForm() []vectors.Vector {
 		bad("version-0", "version 0", func(f *form) { f.format = 0 }),
 		bad("version-2", "version 2", func(f *form) { f.format = 2 }),
 		bad("kind-0", "kind 0", func(f *form) { f.kind = 0 }),
-		bad("kind-4", "kind 4", func(f *form) { f.kind = 4 }),
+		bad("kind-5", "kind 5", func(f *form) { f.kind = 5 }),
 		vector("kind-0x80", vectors.Malformed, "what an origin sends on hop 2, handed on as it is", nil, u8(1), u8(0x80), vec16(text("authenticator"))),
 		bad("verified-2", "hop_verified is neither 0 nor 1", func(f *form) { f.verified = 2 }),
 		bad("no-chain", "no certificate", func(f *form) { f.chain = nil }),
@@ -98,6 +109,9 @@ func evidenceForm() []vectors.Vector {
 		bad("context-33", "a handshake context that no hash of TLS 1.3 is as long as", func(f *form) {
 			f.kind, f.tail = 3, join(vec8(fill(0xcc, 33)), vec16(text("a")))
 		}),
+		bad("link-to-nowhere", "a link with neither messages nor what the next proxy shows", link(none, "", "")),
+		bad("link-salt", "a link with a salt and no messages", link(fill(0xdd, 32), "", "next")),
+		vector("link-cut", vectors.Malformed, "it ends inside what the next proxy shows", nil, cut(small.with(link(none, "", "next")).bytes(), 1)),
 		bad("behind", "a byte behind its end", func(f *form) { f.tail = u8(0) }),
 		vector("cut", vectors.Malformed, "it ends inside the time", nil, cut(small.bytes(), 1)),
 		vector("cut-messages", vectors.Malformed, "it ends inside the messages", nil, cut(small.with(transcript).bytes(), 1)),
