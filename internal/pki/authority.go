@@ -67,6 +67,18 @@ func (a *Authority) Origin(names ...string) (tls.Certificate, error) {
 	return a.leaf(names, &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 }
 
+// OriginOf is Origin for a key of the caller's. The certificate allows what TLS 1.2 does with a key of RSA, too.
+func (a *Authority) OriginOf(key crypto.Signer, names ...string) (tls.Certificate, error) {
+	t := &x509.Certificate{
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if err := setNames(t, names); err != nil {
+		return tls.Certificate{}, err
+	}
+	return a.Issue(t, key)
+}
+
 // Proxy issues a certificate of the profile that [VerifyProxy] demands.
 func (a *Authority) Proxy(names ...string) (tls.Certificate, error) {
 	ext, err := ProxyUsage()

@@ -1,6 +1,8 @@
 package pki
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -303,5 +305,28 @@ func TestVerifyProxyInVerifyConnection(t *testing.T) {
 		if (err == nil) != tt.ok {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestOriginOfAKeyOfTheCallers(t *testing.T) {
+	a := authority(t, "origins")
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := a.OriginOf(key, "old.example", "192.0.2.7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"old.example", "192.0.2.7"} {
+		if _, err := cert.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: a.Pool().CertPool}); err != nil {
+			t.Error(err)
+		}
+	}
+	if !key.PublicKey.Equal(cert.Leaf.PublicKey) || cert.Leaf.KeyUsage&x509.KeyUsageKeyEncipherment == 0 {
+		t.Errorf("%T, key usage %b", cert.Leaf.PublicKey, cert.Leaf.KeyUsage)
+	}
+	if _, err := a.OriginOf(key); err == nil {
+		t.Error("a certificate without a name")
 	}
 }
