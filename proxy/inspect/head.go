@@ -21,6 +21,7 @@ type framing struct {
 	hasHost bool
 	close   bool
 	expect  bool
+	plain   bool // Config.Plain
 }
 
 // read goes through the fields of a header section.
@@ -39,7 +40,7 @@ func (f *framing) read(fs fields, request bool) (rule string) {
 		}
 	}
 	switch {
-	case f.chunked && f.length >= 0:
+	case f.chunked && f.length >= 0 && !f.plain:
 		return RuleLengthAndChunked
 	case f.chunked && f.http10:
 		return RuleChunked10
@@ -290,7 +291,7 @@ func (t *Tunnel) agrees(p []byte) bool {
 	return is([]byte(host), t.host) && !t.ip.Is6()
 }
 
-// header makes the map for an inspector.
+// header is a section as a map.
 func header(fs fields) http.Header {
 	h := make(http.Header)
 	for {

@@ -41,7 +41,7 @@ func (t *Tunnel) watch(in Inspector) (kill *KillError) {
 	w := &watch{t: t, hold: [2]int64{-1, -1}}
 	x := &Exchange{
 		ID: t.x.id, Started: t.x.started, Authority: t.cfg.Authority,
-		Client: t.cfg.Client, Proxy: t.cfg.Proxy, Origin: t.cfg.Origin, watch: w,
+		Client: t.cfg.Client, Proxy: t.cfg.Proxy, Origin: t.cfg.Origin, Mode: t.mode(), watch: w,
 	}
 	if w.in = in.Begin(x); w.in != nil {
 		t.x.watches = append(t.x.watches, w)

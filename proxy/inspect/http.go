@@ -141,7 +141,7 @@ func (t *Tunnel) requestHead(s *side, sec []byte, end int64) *KillError {
 	if rule != "" {
 		return s.kill(rule, "in a request line")
 	}
-	f := framing{http10: r.http10}
+	f := framing{http10: r.http10, plain: t.cfg.Plain}
 	if rule := f.read(fs, true); rule != "" {
 		return s.kill(rule, "in a request")
 	}
@@ -166,7 +166,7 @@ func (t *Tunnel) requestHead(s *side, sec []byte, end int64) *KillError {
 	size := max(f.length, 0)
 	switch {
 	case f.chunked:
-		m.reading, size = inChunkSize, -1
+		m.reading, size = inChunkSize, f.length
 	case f.length > 0:
 		m.reading, m.remaining = inLength, f.length
 	default:
@@ -178,7 +178,7 @@ func (t *Tunnel) requestHead(s *side, sec []byte, end int64) *KillError {
 		}
 	}
 	if t.watched() {
-		h := header(fs)
+		h := t.header(fs)
 		h.Del("Host")
 		m.decode(t, s, h, 0)
 		head := &Head{
@@ -203,7 +203,7 @@ func (t *Tunnel) responseHead(s *side, sec []byte, end int64) *KillError {
 	if rule != "" {
 		return s.kill(rule, "in a status line")
 	}
-	f := framing{http10: http10}
+	f := framing{http10: http10, plain: t.cfg.Plain}
 	if rule := f.read(fs, false); rule != "" {
 		return s.kill(rule, "in a response")
 	}
@@ -232,7 +232,7 @@ func (t *Tunnel) responseHead(s *side, sec []byte, end int64) *KillError {
 	x.status = status
 	t.last = t.last || f.close || f.http10
 	request := &t.sides[frames.ToOrigin]
-	if x.expects && !x.continued && !f.close && !x.request.done && request.app == x.headEnd {
+	if x.expects && !x.continued && !f.close && !x.request.done && request.app == x.headEnd && !t.cfg.Plain {
 		// The client may now leave the body out and go on with a request, or send it: bytes that follow
 		// have two readings.
 		x.refused = true
@@ -269,7 +269,7 @@ func (t *Tunnel) showResponse(s *side, fs fields, status int, size int64, end bo
 	if !t.watched() {
 		return nil
 	}
-	h := header(fs)
+	h := t.header(fs)
 	if status >= 200 {
 		s.reader.decode(t, s, h, status)
 	}
@@ -398,6 +398,15 @@ func (t *Tunnel) complete(s *side, end int64) {
 	span := t.x.span(s.dir)
 	span.end, span.done = end, true
 	s.reader = message{}
+}
+
+// header makes the map for an inspector.
+func (t *Tunnel) header(fs fields) http.Header {
+	h := header(fs)
+	if t.cfg.Plain {
+		h.Del("Transfer-Encoding") // the caller's, and no field of the message
+	}
+	return h
 }
 
 // closeNotify ends a body that had no other end.

@@ -5,6 +5,9 @@
 // Call [NewTunnel] for each tunnel, then [Tunnel.Feed] with every byte that arrives, [Tunnel.End] when a
 // direction ends, and [Tunnel.Close] at last. Write an [Inspector] to judge what passes.
 //
+// With [Config.Plain] it reads the messages of one exchange that the proxy itself ends TLS for, written as
+// HTTP/1.1 for this reader alone.
+//
 // The package has no keys: it cannot check a MAC, so it says what passed and never what a receiver
 // accepted; and it never returns bytes, only a count of them, so it cannot change one.
 package inspect
@@ -15,9 +18,17 @@ import (
 	"vitrine/frames"
 )
 
-// Config is what a Tunnel is made from. Authority, Nonce and Proxies are required; everything else may be
-// zero.
+// Config is what a Tunnel is made from. Authority is required, and without Plain so are Nonce and Proxies;
+// everything else may be zero.
 type Config struct {
+	// Plain makes the Tunnel read HTTP/1.1 without TLS: a wire offset is an application offset, and units
+	// leave as soon as inspectors let them. The bytes are the caller's own writing of messages whose framing
+	// is known otherwise (HTTP/2, or a parser before it). So a chunked body may declare its length as well,
+	// which is then no more than what inspectors are told, they are not shown the Transfer-Encoding, a body
+	// may follow a response that its request did not wait for, and the end of a direction ends a body without
+	// a length. Everything else is read as strictly. Default: the bytes are those of a TLS session.
+	Plain bool
+
 	Authority string     // of the CONNECT, "host:port" in canonical form
 	Nonce     [32]byte   // N of the CONNECT
 	Proxies   [][32]byte // SHA-256 of each proxy's leaf, client side first, the own one last

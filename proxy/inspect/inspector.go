@@ -90,6 +90,7 @@ type Exchange struct {
 	Client    Party
 	Proxy     Party
 	Origin    Party
+	Mode      Mode
 
 	watch *watch
 }

@@ -210,6 +210,11 @@ func (t *Tunnel) advance(s *side) {
 			}
 		}
 	}
+	if t.cfg.Plain {
+		s.released = max(s.released, limit)
+		s.releasedApp = s.released
+		return
+	}
 	n := 0
 	for n < len(s.marks) && s.marks[n].app <= limit {
 		n++

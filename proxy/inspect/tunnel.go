@@ -65,7 +65,7 @@ func NewTunnel(cfg *Config) *Tunnel {
 }
 
 // Feed reads the next bytes of direction d and keeps none of them. release is how many of all the bytes
-// of d so far may leave; it only grows, and it is always a whole number of records. err is a *[KillError]
+// of d so far may leave; it only grows, and it is always a whole number of records, or of units with Config.Plain. err is a *[KillError]
 // when nothing more may leave than release says, in either direction, and stays so.
 func (t *Tunnel) Feed(d frames.Direction, p []byte) (release int64, err error) {
 	s := &t.sides[d]
@@ -79,7 +79,11 @@ func (t *Tunnel) Feed(d frames.Direction, p []byte) (release int64, err error) {
 	defer t.calls.Done()
 	ended := s.ended
 	var kill *KillError
-	if !ended {
+	switch {
+	case ended:
+	case t.cfg.Plain:
+		kill = t.plain(s, p)
+	default:
 		kill = t.records(s, p)
 	}
 	if kill == nil {
@@ -97,7 +101,7 @@ func (t *Tunnel) Feed(d frames.Direction, p []byte) (release int64, err error) {
 }
 
 // End says that the sender of direction d ended it. Nil: a legal end, after close_notify or a fatal
-// alert, or between exchanges; what is still held may be released later. io.ErrUnexpectedEOF: a record, a
+// alert, between exchanges, or, with Config.Plain, of a body without a length; what is still held may be released later. io.ErrUnexpectedEOF: a record, a
 // message, or a unit in front of close_notify is cut, and what was released stays as it is. A *[KillError]: the tunnel is killed.
 func (t *Tunnel) End(d frames.Direction) error {
 	s := &t.sides[d]
@@ -111,7 +115,11 @@ func (t *Tunnel) End(d frames.Direction) error {
 	ended, cut := s.ended, t.cutOff(s)
 	s.ended = true
 	kill := t.applyAll()
-	if kill == nil && cut {
+	switch {
+	case kill != nil:
+	case t.cfg.Plain && s.reader.reading == inRest:
+		cut, kill = false, t.closeNotify(s)
+	case cut:
 		kill = t.cutShort(s)
 	}
 	err := t.later(t.unlock(kill))
@@ -134,7 +142,7 @@ func (t *Tunnel) cutOff(s *side) bool {
 	case s.over != open:
 		// Half a unit does not leave, and so nothing behind it does.
 		return s.app > s.boundary
-	case t.tls.state != established || s.reader.reading != between:
+	case t.tls.state != established && !t.cfg.Plain || s.reader.reading != between:
 		return true
 	}
 	return s.dir == frames.ToClient && t.x != nil && !t.x.response.done
