@@ -10,10 +10,26 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // read returns the grants in the file, and what it was then; neither if there is no file. Its errors name the file.
 func read(path string) ([]Grant, fs.FileInfo, error) {
+	text, info, err := readPrivate(path)
+	if err != nil || info == nil {
+		return nil, nil, err
+	}
+	grants, err := parse(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return grants, info, nil
+}
+
+// readPrivate returns what is in a file of the user's alone, at most maxFile bytes and one more, and what it was then;
+// neither if there is no file. Its errors name the file.
+func readPrivate(path string) ([]byte, fs.FileInfo, error) {
 	if err := checkFolder(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, nil
@@ -42,11 +58,28 @@ func read(path string) ([]Grant, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	grants, err := parse(text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	return text, info, nil
+}
+
+// lockBeside makes the folder of the file at path if there is none, and locks the file against the user's other
+// processes. The caller closes what it returns.
+func lockBeside(path string) (io.Closer, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
 	}
-	return grants, info, nil
+	if err := checkFolder(path); err != nil { // before anything is made there
+		return nil, err
+	}
+	return lockedfile.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+// changed says whether the file at path is another than seen, which is nil if there was none.
+func changed(path string, seen fs.FileInfo) bool {
+	info, err := os.Lstat(path)
+	if err != nil || seen == nil {
+		return !errors.Is(err, fs.ErrNotExist) || seen != nil
+	}
+	return !os.SameFile(info, seen) || !info.ModTime().Equal(seen.ModTime()) || info.Size() != seen.Size() || info.Mode() != seen.Mode()
 }
 
 // checkFolder is about the folder of the file at path.

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"vitrine/client"
 	"vitrine/internal/hosts"
 )
 
 const (
-	version = 1
+	// version 1 had no levels: every grant of it is for intact.
+	version = 2
 	// maxFile and maxGrants stop a store that something fills from costing every CONNECT its time.
 	maxFile   = 1 << 20
 	maxGrants = 4096
@@ -36,32 +38,13 @@ type grantForm struct {
 	Granted     time.Time `json:"granted"`
 	Until       time.Time `json:"until"`
 	Credentials bool      `json:"credentials"`
+	Levels      []string  `json:"levels"`
 }
 
 // parse reads the text of a store. It is strict: a misspelt "until" must not become a grant without one.
 func parse(text []byte) ([]Grant, error) {
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("longer than %d bytes", maxFile)
-	}
-	if err := checkKeys(text); err != nil {
-		return nil, err
-	}
-	var head struct {
-		Version *int `json:"version"`
-	}
-	if err := json.Unmarshal(text, &head); err != nil {
-		return nil, err
-	}
-	switch {
-	case head.Version == nil || *head.Version < 1:
-		return nil, errors.New("it has no version")
-	case *head.Version > version:
-		return nil, fmt.Errorf("version %d was written by a later vitrine; this one knows %d", *head.Version, version)
-	}
 	var form fileForm
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&form); err != nil {
+	if err := decodeStrictly(text, version, &form); err != nil {
 		return nil, err
 	}
 	if len(form.Grants) > maxGrants {
@@ -70,7 +53,7 @@ func parse(text []byte) ([]Grant, error) {
 	grants := make([]Grant, 0, len(form.Grants))
 	known := make(map[string]bool)
 	for i := range form.Grants {
-		g, err := form.Grants[i].grant()
+		g, err := form.Grants[i].grant(form.Version)
 		if err != nil {
 			return nil, fmt.Errorf("grant %d: %w", i+1, err)
 		}
@@ -83,7 +66,7 @@ func parse(text []byte) ([]Grant, error) {
 	return grants, nil
 }
 
-func (f *grantForm) grant() (*Grant, error) {
+func (f *grantForm) grant(version int) (*Grant, error) {
 	g := &Grant{
 		ID: f.ID, ProxyName: f.Name, ProxySubject: f.Subject, Granted: f.Granted.UTC(), Until: f.Until.UTC(), Credentials: f.Credentials,
 	}
@@ -98,6 +81,16 @@ func (f *grantForm) grant() (*Grant, error) {
 			return nil, err
 		}
 		g.Scope = append(g.Scope, p)
+	}
+	switch {
+	case version > 1:
+		for _, l := range f.Levels {
+			g.Levels = append(g.Levels, client.Level(l))
+		}
+	case f.Levels != nil:
+		return nil, errors.New("levels in a store of version 1, which has none")
+	default:
+		g.Levels = []client.Level{client.Intact}
 	}
 	return g, g.check()
 }
@@ -117,6 +110,9 @@ func format(grants []Grant) ([]byte, error) {
 		for _, p := range g.Scope {
 			f.Scope = append(f.Scope, p.String())
 		}
+		for _, l := range g.Levels {
+			f.Levels = append(f.Levels, string(l))
+		}
 		form.Grants = append(form.Grants, f)
 	}
 	text, err := json.MarshalIndent(form, "", "  ")
@@ -127,6 +123,31 @@ func format(grants []Grant) ([]byte, error) {
 		return nil, fmt.Errorf("%d bytes, at most %d; revoke some", len(text), maxFile)
 	}
 	return text, nil
+}
+
+// decodeStrictly reads the text of a file of ours, of at most this version, into form.
+func decodeStrictly(text []byte, version int, form any) error {
+	if len(text) > maxFile {
+		return fmt.Errorf("longer than %d bytes", maxFile)
+	}
+	if err := checkKeys(text); err != nil {
+		return err
+	}
+	var head struct {
+		Version *int `json:"version"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return err
+	}
+	switch {
+	case head.Version == nil || *head.Version < 1:
+		return errors.New("it has no version")
+	case *head.Version > version:
+		return fmt.Errorf("version %d was written by a later vitrine; this one knows %d", *head.Version, version)
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	return d.Decode(form)
 }
 
 // checkKeys refuses what encoding/json would let pass: a key that comes twice, of which the last would

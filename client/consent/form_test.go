@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vitrine/client"
 )
 
 const oneGrant = `{
-  "version": 1,
+  "version": 2,
   "grants": [
     {
       "id": "abcdefgh",
@@ -21,7 +23,11 @@ const oneGrant = `{
       ],
       "granted": "2026-01-02T03:04:05Z",
       "until": "2026-02-01T03:04:05Z",
-      "credentials": true
+      "credentials": true,
+      "levels": [
+        "intact",
+        "attested"
+      ]
     }
   ]
 }
@@ -36,12 +42,36 @@ func TestTheFileHasOneForm(t *testing.T) {
 		ID: "abcdefgh", ProxyRootSPKI: [32]byte{1, 2, 3}, ProxyName: "glass.example", ProxySubject: "CN=glass.example",
 		Scope:   scope(t, "*.example"),
 		Granted: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Until: time.Date(2026, 2, 1, 3, 4, 5, 0, time.UTC), Credentials: true,
+		Levels: []client.Level{client.Intact, client.Attested},
 	}
 	if len(list) != 1 || !list[0].equal(&want) {
 		t.Errorf("%+v, want %+v", list, want)
 	}
 	if text, err := format(list); err != nil || string(text) != oneGrant {
 		t.Errorf("%s%v", text, err)
+	}
+}
+
+// oldGrant is the same in a store of version 1, which knew intact alone.
+func oldGrant() string {
+	text := strings.Replace(oneGrant, `"version": 2`, `"version": 1`, 1)
+	from := strings.Index(text, `,
+      "levels"`)
+	return text[:from] + text[strings.Index(text, "\n    }"):]
+}
+
+// What was agreed to before there were levels to choose was that the proxy reads.
+func TestAnOlderStoreIsForIntact(t *testing.T) {
+	list, err := parse([]byte(oldGrant()))
+	if err != nil || len(list) != 1 || !slices.Equal(list[0].Levels, []client.Level{client.Intact}) || !list[0].Credentials {
+		t.Fatalf("%+v %v from %s", list, err, oldGrant())
+	}
+	text, err := format(list)
+	if err != nil || !strings.Contains(string(text), `"version": 2`) {
+		t.Errorf("written as %s, %v", text, err)
+	}
+	if again, err := parse(text); err != nil || len(again) != 1 || !again[0].equal(&list[0]) {
+		t.Errorf("%+v %v", again, err)
 	}
 }
 
@@ -62,13 +92,13 @@ func TestParseRefuses(t *testing.T) {
 		"null":                 {"null", "version"},
 		"a list":               {"[]", "array"},
 		"no version":           {`{"grants": []}`, "version"},
-		"version 0":            {change(`"version": 1`, `"version": 0`), "version"},
-		"a later version":      {`{"version": 2, "permits": []}`, "later"},
-		"version in words":     {change(`"version": 1`, `"version": "1"`), "string"},
+		"version 0":            {change(`"version": 2`, `"version": 0`), "version"},
+		"a later version":      {`{"version": 3, "permits": []}`, "later"},
+		"version in words":     {change(`"version": 2`, `"version": "1"`), "string"},
 		"an unknown field":     {change(`"credentials"`, `"credential"`), "credential"},
 		"a field in capitals":  {change(`"until"`, `"Until"`), `"Until"`},
 		"a field twice":        {change(`"credentials": true`, `"credentials": false, "credentials": true`), "twice"},
-		"two lists of grants":  {change(`"version": 1`, `"version": 1, "grants": []`), "twice"},
+		"two lists of grants":  {change(`"version": 2`, `"version": 1, "grants": []`), "twice"},
 		"an object for a host": {change(`"*.example"`, `{"a": 1, "a": 2}`), "deep"},
 		"an id too long":       {change("abcdefgh", "abcdefghi"), "id"},
 		"an id like an option": {change("abcdefgh", "--revoke"), "id"},
@@ -86,6 +116,16 @@ func TestParseRefuses(t *testing.T) {
 		"an end before":        {change("2026-02-01", "2025-02-01"), "ends"},
 		"an end far away":      {change("2026-02-01", "2036-02-01"), "longer"},
 		"no beginning":         {change(`"granted": "2026-01-02T03:04:05Z",`, ""), "ends"},
+		"no levels": {change(`"intact",
+        "attested"`, ""), "no levels"},
+		"levels of null": {change(`[
+        "intact",
+        "attested"
+      ]`, "null"), "no levels"},
+		"an unknown level":     {change(`"attested"`, `"trusted"`), "unknown level"},
+		"a level twice":        {change(`"attested"`, `"intact"`), "twice"},
+		"a level that is none": {change(`"attested"`, `3`), "string"},
+		"levels in version 1":  {change(`"version": 2`, `"version": 1`), "version 1"},
 		"no time":              {change("2026-02-01T03:04:05Z", "tomorrow"), "tomorrow"},
 		"too long":             {oneGrant + strings.Repeat(" ", maxFile), "longer"},
 		"deep in a field":      {`{"x":` + strings.Repeat("[", 9), "deep"},
@@ -127,6 +167,7 @@ func TestCleanIsPrintable(t *testing.T) {
 // What is accepted is written back and read as the same, and every part of it holds.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(oneGrant))
+	f.Add([]byte(oldGrant()))
 	f.Add([]byte(`{"version":1,"grants":[]}`))
 	f.Add([]byte(`{"version":1}`))
 	f.Add([]byte(`{"version":1,"grants":null}`))

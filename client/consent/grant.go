@@ -27,7 +27,8 @@ const (
 	idBytes    = 5 // 8 letters
 )
 
-// A Grant is the user's consent to one proxy's reading, for some hosts, until a time.
+// A Grant is the user's consent to one proxy's reading, for some hosts, until a time; and to its changing, where
+// Levels say so.
 type Grant struct {
 	ID            string   // names it to Revoke: 8 letters and digits; chosen by Add
 	ProxyRootSPKI [32]byte // SHA-256 of the SubjectPublicKeyInfo of the proxy's root
@@ -37,22 +38,25 @@ type Grant struct {
 	Granted       time.Time
 	Until         time.Time // at most MaxTime after Granted
 	Credentials   bool      // passwords, cookies and tokens may be read too
+	// Levels are what the hosts may be reached at through the proxy. Consent to one covers every level that lets
+	// the proxy do no more; [Store.Choose] takes those alone that are named. Add's default: Intact.
+	Levels []client.Level
 }
 
 // Covers says whether the grant allows what is asked for at a time; credentials aside.
 func (g *Grant) Covers(req *client.ConsentRequest, now time.Time) bool {
-	return g.ProxyRootSPKI == req.ProxyRootSPKI && g.ProxyName == req.ProxyName && now.Before(g.Until) && hosts.MatchAny(g.Scope, req.Authority)
+	return g.counts(req.ProxyRootSPKI, req.ProxyName, req.Authority, now) && highest(req.Levels) <= highest(g.Levels)
+}
+
+// counts says whether the grant is about this proxy and authority at a time.
+func (g *Grant) counts(root [32]byte, name, authority string, now time.Time) bool {
+	return g.ProxyRootSPKI == root && g.ProxyName == name && now.Before(g.Until) && hosts.MatchAny(g.Scope, authority)
 }
 
 // same says whether two grants allow the same, whenever they end.
 func (g *Grant) same(o *Grant) bool {
-	if g.ProxyRootSPKI != o.ProxyRootSPKI || g.ProxyName != o.ProxyName || g.Credentials != o.Credentials {
-		return false
-	}
-	within := func(a, b []hosts.Pattern) bool {
-		return !slices.ContainsFunc(a, func(p hosts.Pattern) bool { return !slices.Contains(b, p) })
-	}
-	return within(g.Scope, o.Scope) && within(o.Scope, g.Scope)
+	return g.ProxyRootSPKI == o.ProxyRootSPKI && g.ProxyName == o.ProxyName && g.Credentials == o.Credentials &&
+		sameSet(g.Scope, o.Scope) && sameSet(g.Levels, o.Levels)
 }
 
 // continues says whether what was agreed to under old still is.
@@ -74,7 +78,7 @@ func put(grants []Grant, g Grant) ([]Grant, Grant) {
 		if at < 0 {
 			at = len(kept)
 			kept = append(kept, o)
-			g.ID, g.Scope = o.ID, o.Scope
+			g.ID, g.Scope, g.Levels = o.ID, o.Scope, o.Levels
 		}
 		// Later of both, so that a clock which was ahead makes no grant too long.
 		if o.Granted.After(g.Granted) {
@@ -135,7 +139,7 @@ func (g *Grant) check() error {
 			return err
 		}
 	}
-	return nil
+	return checkLevels(g.Levels)
 }
 
 func validID(id string) bool {

@@ -13,12 +13,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vitrine/client"
 	"vitrine/internal/hosts"
 )
 
 func (g *Grant) equal(o *Grant) bool {
 	return g.ID == o.ID && g.ProxyRootSPKI == o.ProxyRootSPKI && g.ProxyName == o.ProxyName && g.ProxySubject == o.ProxySubject &&
-		slices.Equal(g.Scope, o.Scope) && g.Granted.Equal(o.Granted) && g.Until.Equal(o.Until) && g.Credentials == o.Credentials
+		slices.Equal(g.Scope, o.Scope) && g.Granted.Equal(o.Granted) && g.Until.Equal(o.Until) && g.Credentials == o.Credentials &&
+		slices.Equal(g.Levels, o.Levels)
 }
 
 // What is granted twice is revoked at once: a second grant of the same would let through what the user took back.
@@ -59,13 +61,14 @@ func TestWhatDiffersIsAnotherGrant(t *testing.T) {
 		func(g *Grant) { g.Credentials = true },
 		func(g *Grant) { g.Scope = scope(t, "*:443") },
 		func(g *Grant) { g.Scope = scope(t, "*", "shop.example") },
+		func(g *Grant) { g.Levels = []client.Level{client.Intact, client.Attested} },
 	} {
 		g := sample(t)
 		change(&g)
 		add(t, s, g)
 	}
-	if list := grants(t, s); len(list) != 6 {
-		t.Errorf("%d grants, want 6: %+v", len(list), list)
+	if list := grants(t, s); len(list) != 7 {
+		t.Errorf("%d grants, want 7: %+v", len(list), list)
 	}
 }
 

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"vitrine/client"
 	"vitrine/internal/hosts"
 )
 
@@ -24,6 +26,11 @@ func otherProcess(job, path, id string) error {
 	case "revoke":
 		_, err := s.Revoke(id)
 		return err
+	case "remember":
+		for range 12 {
+			s.Remember(strings.ToLower(rand.Text())+".example:443", client.Intact)
+		}
+		return s.Memory().Err()
 	case "write":
 		for i := range 24 {
 			host, err := hosts.Parse(rand.Text() + ".example") // the same twice would be one

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rogpeppe/go-internal/lockedfile"
-
 	"vitrine/client"
 )
 
@@ -32,7 +30,8 @@ var (
 // A Store is the file of a user's grants. It implements [client.Consent]: what is stored is agreed to,
 // nothing else. It is safe for concurrent use, and so is the file: several processes may have it open.
 type Store struct {
-	path string
+	path   string
+	memory *Memory // in a file of its own beside it
 
 	mu       sync.Mutex
 	seen     fs.FileInfo           // of the file when it was read last; nil if there was none
@@ -82,7 +81,7 @@ func Open(path string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consent: %w", err)
 	}
-	s := &Store{path: path, live: make(map[string]*agreement), done: make(chan struct{})}
+	s := &Store{path: path, memory: &Memory{path: MemoryPath(path)}, live: make(map[string]*agreement), done: make(chan struct{})}
 	if _, err := s.Grants(); err != nil {
 		return nil, err
 	}
@@ -121,6 +120,10 @@ func (s *Store) Add(g Grant) (Grant, error) {
 		g.ID = newID(grants)
 		g.ProxySubject = clean(g.ProxySubject, maxSubject)
 		g.Granted, g.Until = g.Granted.UTC().Round(0), g.Until.UTC().Round(0)
+		if len(g.Levels) == 0 {
+			g.Levels = []client.Level{client.Intact}
+		}
+		g.Levels = ordered(g.Levels)
 		if err := g.check(); err != nil {
 			return nil, err
 		}
@@ -188,8 +191,8 @@ func (s *Store) exists() (bool, error) {
 }
 
 // Ask implements [client.Consent]. Its error wraps ErrNoGrant when no grant covers the request. Where several do, one
-// with credentials is preferred for a request that carries some, and then the one that lasts longest. The
-// agreement ends with its grant.
+// with credentials is preferred for a request that carries some, then one that allows the proxy less, and then the
+// one that lasts longest. The agreement ends with its grant.
 func (s *Store) Ask(_ context.Context, req *client.ConsentRequest) (*client.Agreement, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,6 +209,10 @@ func (s *Store) Ask(_ context.Context, req *client.ConsentRequest) (*client.Agre
 		case best == nil, len(req.Fields) > 0 && g.Credentials && !best.Credentials:
 			best = g
 		case len(req.Fields) > 0 && best.Credentials && !g.Credentials:
+		case highest(g.Levels) != highest(best.Levels):
+			if highest(g.Levels) < highest(best.Levels) {
+				best = g
+			}
 		case g.Until.After(best.Until):
 			best = g
 		}
@@ -271,13 +278,7 @@ func (s *Store) endLocked(why func(*agreement) error) {
 }
 
 // changedLocked says whether the file is another than the one that was read last.
-func (s *Store) changedLocked() bool {
-	info, err := os.Lstat(s.path)
-	if err != nil || s.seen == nil {
-		return !errors.Is(err, fs.ErrNotExist) || s.seen != nil
-	}
-	return !os.SameFile(info, s.seen) || !info.ModTime().Equal(s.seen.ModTime()) || info.Size() != s.seen.Size() || info.Mode() != s.seen.Mode()
-}
+func (s *Store) changedLocked() bool { return changed(s.path, s.seen) }
 
 // readLocked reads the file, and ends the agreements whose grants are not there as they were. A store that cannot
 // be read grants nothing.
@@ -305,13 +306,7 @@ func (s *Store) readLocked() ([]Grant, error) {
 
 // change rewrites the file under its lock. f gets the grants whose time is not over.
 func (s *Store) change(f func(grants []Grant) ([]Grant, error)) error {
-	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
-		return fmt.Errorf("consent: %w", err)
-	}
-	if err := checkFolder(s.path); err != nil { // before anything is made there
-		return fmt.Errorf("consent: %w", err)
-	}
-	lock, err := lockedfile.OpenFile(s.path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := lockBeside(s.path)
 	if err != nil {
 		return fmt.Errorf("consent: %w", err)
 	}
