@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -21,19 +22,31 @@ type incoming struct {
 	st     *stream
 	req    *hop.Request
 	tunnel bool // a CONNECT
-	size   int  // of its header list
+	ended  bool // its HEADERS carried END_STREAM
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	// unwanted says that the rest of the request is of no use once the answer is complete.
+	unwanted atomic.Bool
+
 	// Guarded by session.mu.
+	size     int       // of its header list, and of its trailers
 	since    time.Time // when it came, or was rejected: the peer has FrameTimeout to end its side
 	rejected bool
 	complete bool // a CONNECT, or an ordinary request whose END_STREAM has come
 	taken    bool // by Accept
+	streamed bool // by Answer
 	answered bool
 	over     bool // its stream is
 	settled  bool // it does not count as work any more
+
+	// Of the watch: how much content had come when it last saw progress, and when that was.
+	mark     int64
+	markedAt time.Time
 }
+
+// An incomingRequest is an incoming that is no CONNECT.
+type incomingRequest struct{ *incoming }
 
 // Accept implements [hop.Session].
 func (s *session) Accept(ctx context.Context) (hop.Incoming, error) {
@@ -54,6 +67,9 @@ func (s *session) Accept(ctx context.Context) (hop.Incoming, error) {
 			s.pending[0] = nil
 			s.pending = s.pending[1:]
 			in.taken = true
+			if !in.tunnel {
+				return incomingRequest{in}, nil
+			}
 			return in, nil
 		case s.err != nil:
 			return nil, s.err
@@ -74,6 +90,9 @@ func (s *session) onRequest(mh *http2.MetaHeadersFrame) error {
 	if err == nil {
 		req, declared, err = parseRequest(mh.Fields)
 	}
+	if err == nil && declared > 0 && mh.StreamEnded() {
+		err = errors.New("less content than content-length")
+	}
 	if err != nil {
 		code := http2.ErrCodeProtocol
 		if _, ok := err.(tooLarge); ok {
@@ -84,17 +103,22 @@ func (s *session) onRequest(mh *http2.MetaHeadersFrame) error {
 	}
 	st := s.newStream(id, false)
 	in := &incoming{st: st, req: req, tunnel: req.Method == http.MethodConnect, size: listSize(mh.Fields)}
+	in.ended = mh.StreamEnded()
+	in.complete = in.tunnel || in.ended
 	in.since = time.Now()
 	in.ctx, in.cancel = context.WithCancelCause(context.Background())
 	st.incoming = in
-	st.rx.tunnel, st.rx.declared = in.tunnel, declared
+	st.rx.tunnel, st.rx.content, st.rx.declared = in.tunnel, !in.tunnel, declared
 	if refused := s.admit(in); refused != "" {
 		in.cancel(errors.New(refused))
 		return s.fault(id, http2.ErrCodeRefusedStream, refused)
 	}
-	if mh.StreamEnded() {
-		return s.onRecvEnd(st)
+	if in.ended {
+		if err := s.onRecvEnd(st); err != nil {
+			return err
+		}
 	}
+	s.offer(in)
 	return nil
 }
 
@@ -122,31 +146,21 @@ func (s *session) admit(in *incoming) string {
 	s.streams[in.st.id] = in.st
 	s.lastUsed = time.Now()
 	s.w.openStream(in.st)
-	if in.tunnel {
-		s.offer(in)
-	}
 	return ""
 }
 
-// offer hands a complete request to Accept. mu is held.
+// offer hands a request to Accept.
 func (s *session) offer(in *incoming) {
-	in.complete = true
-	s.pending = append(s.pending, in) // at most as many as there is work
-	s.accepting.Signal()
-}
-
-// completed is called when an ordinary request has ended.
-func (s *session) completed(in *incoming) {
-	if s.cfg.Ordinary {
-		s.mu.Lock()
+	s.mu.Lock()
+	if in.tunnel || s.cfg.Ordinary {
 		if !in.over {
-			s.offer(in)
+			s.pending = append(s.pending, in) // at most as many as there is work
+			s.accepting.Signal()
 		}
 		s.mu.Unlock()
 		return
 	}
-	s.mu.Lock()
-	in.complete, in.taken = true, true
+	in.taken = true
 	s.mu.Unlock()
 	in.Reject(&hop.Response{Status: http.StatusMisdirectedRequest}) // an error says that the stream has ended
 }
@@ -263,7 +277,7 @@ func (in *incoming) claim(rejected bool) error {
 	s := in.st.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if in.answered {
+	if in.answered || in.streamed {
 		return errAnswered
 	}
 	in.answered = true
@@ -278,8 +292,9 @@ func (in *incoming) send(h *head, body []byte, end bool) error {
 		return err
 	}
 	st := in.st
-	if !st.s.w.sendHead(st, h) {
-		st.s.fail(&hop.SessionError{Code: hop.EnhanceYourCalm, Reason: errUnread().Error()})
+	st.s.sendHead(st, h)
+	if !in.tunnel {
+		defer st.Start(&discard{in: in})
 	}
 	for len(body) > 0 {
 		b := hop.NewBufferSize(min(len(body), hop.MaxChunk))
@@ -289,11 +304,9 @@ func (in *incoming) send(h *head, body []byte, end bool) error {
 		}
 	}
 	if end {
-		if err := st.s.w.finishAlone(st, len(h.after) > 0); err != nil {
+		if err := st.s.w.finish(st); err != nil {
 			return err
 		}
 	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.err
+	return st.cutOff()
 }

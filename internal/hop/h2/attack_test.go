@@ -647,7 +647,7 @@ func TestBodyThatNobodyReads(t *testing.T) {
 				}
 			}
 		}()
-		p.wantReset(1, http2.ErrCodeEnhanceYourCalm)
+		p.wantReset(1, http2.ErrCodeFlowControl)
 	})
 }
 

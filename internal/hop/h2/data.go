@@ -50,8 +50,10 @@ func (s *session) onData(fh http2.FrameHeader) error {
 		n -= 1 + pad
 		st.Credit(1 + pad)
 	}
+	in := &st.rx.evidence
+	meant := st.local && st.rx.content && in.place == evidenceLate && !in.closed // says that no evidence comes
 	if err := s.onContent(st, n, pad); err != nil || !fh.Flags.Has(http2.FlagDataEndStream) {
-		if err == nil && n == 0 {
+		if err == nil && n == 0 && !meant {
 			err = s.spend(s.budgets.empty, "empty DATA")
 		}
 		return err
@@ -91,18 +93,14 @@ func (s *session) onContent(st *stream, n, pad int) error {
 	s.endFrame()
 	st.rx.got += int64(n)
 	switch in := &st.rx.evidence; {
-	case n == 0:
-		b.Release()
-		if st.local && st.exchange.final == nil {
-			return s.fault(st.id, http2.ErrCodeProtocol, "DATA before HEADERS")
-		}
-		return nil
 	case st.local && st.exchange.final == nil:
 		b.Release()
 		return s.fault(st.id, http2.ErrCodeProtocol, "DATA before HEADERS")
 	case !st.rx.tunnel:
-		defer b.Release()
 		return s.onBody(st, b)
+	case n == 0:
+		b.Release()
+		return nil
 	case st.local && in.place == evidenceLate && !in.done:
 		return s.onLate(st, b)
 	}
@@ -120,24 +118,41 @@ func (s *session) pass(st *stream, b *hop.Buffer) error {
 	return nil
 }
 
-// onBody takes content that is no tunnel's: a request's, which nobody reads, or a refusal's.
+// onBody takes content that is no tunnel's: an ordinary exchange's, or a refusal's.
 func (s *session) onBody(st *stream, b *hop.Buffer) error {
-	in := &st.rx.evidence
-	switch {
-	case st.rx.declared >= 0 && st.rx.got > st.rx.declared:
-		return s.fault(st.id, http2.ErrCodeProtocol, "more content than content-length")
-	case in.begun && !in.done:
-		return s.fault(st.id, http2.ErrCodeProtocol, "DATA inside evidence")
+	if reason := st.rx.check(); reason != "" {
+		b.Release()
+		return s.fault(st.id, http2.ErrCodeProtocol, reason)
 	}
-	st.Credit(b.Len())
-	if st.local {
+	if st.rx.content && st.local {
+		st.rx.evidence.closed = true
+		s.settleAnswer(st) // in the alternative place this frame says that no evidence comes
+	}
+	switch n := b.Len(); {
+	case n == 0:
+		b.Release()
+	case st.rx.content:
+		b.Owe(n, st)
+		return s.pass(st, b)
+	default:
+		st.Credit(n)
 		s.onRefusal(st, b.Bytes())
-		return nil
-	}
-	if st.rx.got > int64(s.lim.StreamWindow) {
-		return s.fault(st.id, http2.ErrCodeEnhanceYourCalm, "a large body, which nobody reads")
+		b.Release()
 	}
 	return nil
+}
+
+// check says what is wrong with a message's content as far as it has come.
+func (rx *receiving) check() string {
+	switch {
+	case rx.declared >= 0 && rx.got > rx.declared:
+		return "more content than content-length"
+	case rx.empty && rx.got > 0:
+		return "content in a message that has none"
+	case rx.evidence.begun && !rx.evidence.done:
+		return "DATA inside evidence"
+	}
+	return ""
 }
 
 // onLate takes the first bytes of a tunnel, which are evidence.
@@ -168,23 +183,25 @@ func (s *session) onLate(st *stream, b *hop.Buffer) error {
 func (s *session) onRecvEnd(st *stream) error {
 	in := &st.rx.evidence
 	switch {
-	case st.rx.declared >= 0 && st.rx.got != st.rx.declared && !(st.local && st.exchange.final.Status == 304):
+	case st.rx.declared >= 0 && st.rx.got != st.rx.declared:
 		return s.fault(st.id, http2.ErrCodeProtocol, "less content than content-length")
 	case st.local && st.exchange.final == nil:
 		return s.fault(st.id, http2.ErrCodeProtocol, "END_STREAM before HEADERS")
 	case st.local && in.place == evidenceLate && st.rx.tunnel && !in.done, in.begun && !in.done:
 		return s.fault(st.id, http2.ErrCodeProtocol, "END_STREAM inside evidence")
 	}
-	refusal := st.local && !st.rx.tunnel
-	if refusal {
+	refusal := st.local && !st.rx.tunnel && !st.rx.content
+	if st.local && !st.rx.tunnel {
 		s.settleAnswer(st)
+	}
+	if in := st.incoming; in != nil {
+		s.mu.Lock()
+		in.complete = true
+		s.mu.Unlock()
 	}
 	st.receivedEnd()
 	if refusal && (st.Queued() > 0 || st.CloseSend() != nil) {
 		st.Reset(hop.Cancel) // of early data nobody wants the rest
-	}
-	if st.incoming != nil && !st.incoming.tunnel {
-		s.completed(st.incoming)
 	}
 	return nil
 }
@@ -239,6 +256,7 @@ func (st *stream) receive(n int) (over, fits bool) {
 		return false, false
 	}
 	st.recvWindow -= int64(n)
+	st.arrived += int64(n)
 	return false, true
 }
 

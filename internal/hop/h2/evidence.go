@@ -30,6 +30,7 @@ type evidenceIn struct {
 	late     lateEvidence
 	begun    bool // a frame of it has come
 	done     bool
+	closed   bool // its alternative place in an ordinary response has passed
 	evidence []byte
 }
 
@@ -65,7 +66,7 @@ func (s *session) onEvidence(fh http2.FrameHeader) error {
 	case in.place == evidenceNone:
 		return s.fault(st.id, http2.ErrCodeProtocol, "EVIDENCE for a request that did not ask")
 	case in.place == evidenceFirst && st.exchange.final != nil,
-		in.place == evidenceLate && (st.exchange.final == nil || st.rx.tunnel || st.rx.got > 0):
+		in.place == evidenceLate && (st.exchange.final == nil || st.rx.tunnel || st.rx.got > 0 || in.closed):
 		return s.fault(st.id, http2.ErrCodeProtocol, "EVIDENCE in the wrong place")
 	}
 	e, err := frames.ParseEvidence(payload.Bytes())
@@ -79,6 +80,9 @@ func (s *session) onEvidence(fh http2.FrameHeader) error {
 	}
 	if done {
 		in.done, in.evidence = true, evidence
+		if st.rx.content {
+			s.settleAnswer(st)
+		}
 	}
 	return nil
 }

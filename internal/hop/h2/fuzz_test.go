@@ -67,6 +67,17 @@ func FuzzServerReader(f *testing.F) {
 		fr.WriteRawFrame(0xfa, 0, 9, []byte("?"))
 		fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}, http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
 	}))
+	f.Add(wire(func(fr *http2.Framer, block func(...string) []byte) {
+		head(fr, 1, false, block(":method", "POST", ":scheme", "https", ":path", "/echo", ":authority", "p", "content-length", "6"))
+		fr.WriteData(1, false, []byte("abc"))
+		head(fr, 3, false, block(":method", "HEAD", ":scheme", "https", ":path", "/echo", ":authority", "p"))
+		fr.WriteData(3, false, []byte("abc"))
+		fr.WriteDataPadded(1, false, []byte("def"), make([]byte, 3))
+		head(fr, 1, true, block("trailer", "x"))
+		head(fr, 3, true, block("checksum", "x"))
+		head(fr, 5, false, block(":method", "PUT", ":scheme", "https", ":path", "/echo", ":authority", "p"))
+		fr.WriteRSTStream(5, http2.ErrCodeCancel)
+	}))
 	f.Fuzz(func(t *testing.T, input []byte) {
 		a, b := pipe.New()
 		go io.Copy(io.Discard, a)
@@ -79,9 +90,21 @@ func FuzzServerReader(f *testing.F) {
 				if err != nil {
 					return
 				}
-				if st, err := in.Accept(&hop.Response{Status: 200}); err == nil {
-					st.Start(&joint{to: st})
-				} else {
+				or, ordinary := in.(hop.IncomingRequest)
+				switch {
+				case !ordinary:
+					if st, err := in.Accept(&hop.Response{Status: 200}); err == nil {
+						st.Start(&joint{to: st})
+					} else {
+						in.Reject(&hop.Response{Status: 400})
+					}
+				case in.Request().Path == "/echo":
+					if x, err := or.Answer(); err == nil {
+						x.Interim(103, nil)
+						x.Respond(&hop.Response{Status: 200}, false)
+						x.Start(&joint{to: x})
+					}
+				default:
 					in.Reject(&hop.Response{Status: 200, Body: []byte("ok")})
 				}
 			}
@@ -136,7 +159,10 @@ func FuzzRequest(f *testing.F) {
 		if r.Method == http.MethodConnect && (r.Authority == "" || declared != -1) {
 			t.Fatalf("%+v", r)
 		}
-		again, err := requestFields(r)
+		again, sent, err := requestFields(r)
+		if err == nil && sent != declared {
+			t.Fatalf("content-length %d became %d", declared, sent)
+		}
 		if err != nil {
 			return // what the Framer would have refused on the way in is refused on the way out
 		}

@@ -26,8 +26,8 @@ type Config struct {
 	// Late asks for evidence in the alternative place: behind the response's HEADERS instead of
 	// before them. Default: before.
 	Late bool
-	// Ordinary makes a server hand requests that are not CONNECT to Accept, once they are complete
-	// and without their bodies. Default: they are answered with 421.
+	// Ordinary makes a server hand requests that are not CONNECT to Accept, each a
+	// [hop.IncomingRequest], when their HEADERS have come. Default: they are answered with 421.
 	Ordinary bool
 	// OnAnomaly, when set, is told of what was ignored or refused, one line each. It is called from
 	// the session's goroutines and must not block. Limits bound how often a peer can cause it.

@@ -5,10 +5,13 @@ import (
 	"crypto/tls"
 	"encoding/xml"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -70,11 +73,33 @@ func serveConformance(t *testing.T, ln net.Listener, serving *sync.WaitGroup) {
 				if err != nil {
 					break
 				}
-				in.Reject(&hop.Response{Status: 200, Body: []byte("This is a proxy.\n")})
+				or, ok := in.(hop.IncomingRequest)
+				if !ok {
+					in.Reject(&hop.Response{Status: 403})
+					continue
+				}
+				serving.Go(func() { answerWhole(or) })
 			}
 			<-s.Done()
 		})
 	}
+}
+
+// answerWhole answers when the whole request has come, as most servers do.
+func answerWhole(in hop.IncomingRequest) {
+	x, err := in.Answer()
+	if err != nil {
+		return
+	}
+	conn := hop.NewConn(x)
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		x.Reset(hop.InternalError)
+		return
+	}
+	body := "This is a proxy.\n"
+	x.Respond(&hop.Response{Status: 200, Header: http.Header{"Content-Length": {strconv.Itoa(len(body))}}}, false)
+	io.WriteString(conn, body)
+	conn.CloseWrite()
 }
 
 type junit struct {

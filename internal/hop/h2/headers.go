@@ -17,10 +17,15 @@ import (
 
 // A head is a request's or response's HEADERS, with the EVIDENCE around them, as it waits for the writer.
 type head struct {
-	fields []hpack.HeaderField
-	end    bool   // END_STREAM
-	before []byte // evidence in the first place
-	after  []byte // evidence in the alternative place of a refusal
+	fields  []hpack.HeaderField
+	interim bool   // another one follows
+	end     bool   // END_STREAM
+	before  []byte // evidence in the first place
+	after   []byte // evidence in the alternative place of a refusal or an ordinary response
+	blank   bool   // an empty DATA frame follows at once: it ends the alternative place, which is empty
+	empty   bool   // defined to have no content (RFC 9110 section 6.4.1)
+	exact   bool   // content has length bytes
+	length  int64
 }
 
 // writeHead writes c's head, which is nil where the stream has died.
@@ -32,8 +37,22 @@ func (w *writer) writeHead(fr *http2.Framer, c *control) error {
 	if err := writeEvidence(fr, c.id, h.before); err != nil {
 		return err
 	}
+	if err := w.writeBlock(fr, c.id, h.fields, h.end); err != nil {
+		return err
+	}
+	if h.end {
+		c.st.half(sendHalf)
+	}
+	if h.blank {
+		return fr.WriteData(c.id, false, nil)
+	}
+	return writeEvidence(fr, c.id, h.after)
+}
+
+// writeBlock writes one header list.
+func (w *writer) writeBlock(fr *http2.Framer, id uint32, fields []hpack.HeaderField, end bool) error {
 	w.out.block.Reset()
-	for _, f := range h.fields {
+	for _, f := range fields {
 		if err := w.out.enc.WriteField(f); err != nil {
 			return err
 		}
@@ -41,19 +60,13 @@ func (w *writer) writeHead(fr *http2.Framer, c *control) error {
 	block := w.out.block.Bytes()
 	n := min(len(block), maxFrame)
 	err := fr.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: c.id, BlockFragment: block[:n], EndStream: h.end, EndHeaders: n == len(block),
+		StreamID: id, BlockFragment: block[:n], EndStream: end, EndHeaders: n == len(block),
 	})
 	for block = block[n:]; len(block) > 0 && err == nil; block = block[n:] {
 		n = min(len(block), maxFrame)
-		err = fr.WriteContinuation(c.id, n == len(block), block[:n])
+		err = fr.WriteContinuation(id, n == len(block), block[:n])
 	}
-	if err != nil {
-		return err
-	}
-	if h.end {
-		c.st.half(sendHalf)
-	}
-	return writeEvidence(fr, c.id, h.after)
+	return err
 }
 
 // sensitive fields are never indexed: a secret, or a value that does not come back, has no business in
@@ -91,7 +104,8 @@ func appendFields(fields []hpack.HeaderField, h http.Header) ([]hpack.HeaderFiel
 	return fields, nil
 }
 
-func requestFields(r *hop.Request) ([]hpack.HeaderField, error) {
+// requestFields is what sends r, and its content-length, -1 where there is none.
+func requestFields(r *hop.Request) ([]hpack.HeaderField, int64, error) {
 	method := r.Method
 	if method == "" {
 		method = http.MethodConnect
@@ -106,7 +120,7 @@ func requestFields(r *hop.Request) ([]hpack.HeaderField, error) {
 	add(":method", method)
 	if r.Protocol != "" {
 		if !connect {
-			return nil, fmt.Errorf("h2: method %s with a protocol", method)
+			return nil, 0, fmt.Errorf("h2: method %s with a protocol", method)
 		}
 		add(":protocol", r.Protocol)
 	}
@@ -117,12 +131,13 @@ func requestFields(r *hop.Request) ([]hpack.HeaderField, error) {
 	add(":authority", r.Authority)
 	fields, err := appendFields(fields, r.Header)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if _, _, err := parseRequest(fields); err != nil {
-		return nil, fmt.Errorf("h2: request cannot be sent: %w", err)
+	_, declared, err := parseRequest(fields)
+	if err != nil {
+		return nil, 0, fmt.Errorf("h2: request cannot be sent: %w", err)
 	}
-	return fields, nil
+	return fields, declared, nil
 }
 
 func responseFields(r *hop.Response, tunnel bool) ([]hpack.HeaderField, error) {
@@ -265,9 +280,20 @@ func checkAuthority(r *hop.Request, present bool) error {
 }
 
 // contentLength is -1 where there is none.
-func contentLength(h http.Header) (int64, error) {
-	v, ok := h["Content-Length"]
-	if !ok {
+func contentLength(h http.Header) (int64, error) { return parseLength(h["Content-Length"]) }
+
+func declaredLength(fields []hpack.HeaderField) (int64, error) {
+	var v []string
+	for _, f := range fields {
+		if f.Name == "content-length" {
+			v = append(v, f.Value)
+		}
+	}
+	return parseLength(v)
+}
+
+func parseLength(v []string) (int64, error) {
+	if len(v) == 0 {
 		return -1, nil
 	}
 	n, err := strconv.ParseUint(v[0], 10, 63)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"vitrine/internal/hop"
 )
@@ -21,12 +22,17 @@ var errStreamIDs = errors.New("h2: stream identifiers are used up")
 type exchange struct {
 	connect bool // the request was a CONNECT
 	head    bool // the request was a HEAD: its response's content-length is of a body that does not come
+	content bool // the response's content goes to a sink
 
 	// The reader's alone.
-	final *hop.Response // the final response's head has come
+	final       *hop.Response // the final response's head has come
+	interims    int
+	interimSize int
 
 	// Guarded by session.mu.
 	refused time.Time // when a refusal's head came; its body has FrameTimeout
+
+	interim chan *hop.Response // nil where nobody wants them
 
 	once sync.Once
 	done chan struct{}
@@ -56,24 +62,18 @@ func (s *session) Open(ctx context.Context, req *hop.Request) (*hop.Response, ho
 	if err := ctx.Err(); err != nil {
 		return nil, nil, context.Cause(ctx)
 	}
-	fields, err := requestFields(req)
+	fields, _, err := requestFields(req)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.Ready(ctx); err != nil {
-		if ctx.Err() == nil {
-			err = &hop.RetryError{Err: err}
-		}
+	if err := s.awaitSettings(ctx, fields); err != nil {
 		return nil, nil, err
 	}
 	if req.Protocol != "" && !s.peer.Settings.Connect {
 		return nil, nil, ErrNoExtendedConnect
 	}
-	if err := s.checkPeerLimit(fields); err != nil {
-		return nil, nil, err
-	}
 	connect := req.Method == "" || req.Method == http.MethodConnect
-	st, err := s.openStream(ctx, req, &head{fields: fields, end: !connect})
+	st, err := s.openStream(ctx, req, &head{fields: fields, end: !connect}, newExchange(req))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,8 +99,27 @@ func (s *session) Open(ctx context.Context, req *hop.Request) (*hop.Response, ho
 	return st.exchange.resp, st, nil
 }
 
+func newExchange(req *hop.Request) *exchange {
+	return &exchange{
+		connect: req.Method == "" || req.Method == http.MethodConnect,
+		head:    req.Method == http.MethodHead,
+		done:    make(chan struct{}),
+	}
+}
+
+// awaitSettings waits for the peer's SETTINGS, and checks that the peer takes a header list of that size.
+func (s *session) awaitSettings(ctx context.Context, fields []hpack.HeaderField) error {
+	if err := s.Ready(ctx); err != nil {
+		if ctx.Err() == nil {
+			err = &hop.RetryError{Err: err}
+		}
+		return err
+	}
+	return s.checkPeerLimit(fields)
+}
+
 // openStream waits for a slot, and opens a stream with h.
-func (s *session) openStream(ctx context.Context, req *hop.Request, h *head) (*stream, error) {
+func (s *session) openStream(ctx context.Context, req *hop.Request, h *head, x *exchange) (*stream, error) {
 	defer context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		s.opening.Broadcast()
@@ -120,11 +139,7 @@ func (s *session) openStream(ctx context.Context, req *hop.Request, h *head) (*s
 		return nil, &hop.RetryError{Err: err}
 	}
 	st := s.newStream(s.nextID, true)
-	st.exchange = &exchange{
-		connect: !h.end,
-		head:    req.Method == http.MethodHead,
-		done:    make(chan struct{}),
-	}
+	st.exchange = x
 	st.rx.evidence.place = s.evidencePlace(req)
 	s.nextID += 2
 	s.active++
@@ -172,7 +187,7 @@ func (s *session) onResponse(st *stream, mh *http2.MetaHeadersFrame) error {
 		if st.rx.tunnel || !mh.StreamEnded() || len(mh.PseudoFields()) > 0 {
 			return s.fault(st.id, http2.ErrCodeProtocol, "HEADERS behind a final response")
 		}
-		return s.onRecvEnd(st) // trailers of a refusal, which nobody asks for
+		return s.onTrailer(st, mh)
 	}
 	r, err := parseStatus(mh.Fields)
 	if err != nil {
@@ -182,7 +197,10 @@ func (s *session) onResponse(st *stream, mh *http2.MetaHeadersFrame) error {
 		if mh.StreamEnded() || r.Status == http.StatusSwitchingProtocols {
 			return s.fault(st.id, http2.ErrCodeProtocol, "interim response that is none")
 		}
-		return s.spend(s.budgets.empty, "interim responses")
+		if err := s.spend(s.budgets.empty, "interim responses"); err != nil || x.interim == nil {
+			return err
+		}
+		return s.onInterim(st, r, listSize(mh.Fields))
 	}
 	in := &st.rx.evidence
 	if in.begun && !in.done {
@@ -190,26 +208,34 @@ func (s *session) onResponse(st *stream, mh *http2.MetaHeadersFrame) error {
 	}
 	x.final = r
 	st.rx.tunnel = r.Status < 300 && x.connect
+	st.rx.content = x.content
 	if !st.rx.tunnel {
 		if st.rx.declared, err = contentLength(r.Header); err != nil {
 			return s.fault(st.id, http2.ErrCodeProtocol, err.Error())
 		}
-		if x.head {
-			st.rx.declared = -1
+		if noContent(x.head, r.Status) {
+			st.rx.empty, st.rx.declared = true, -1
 		}
+	}
+	switch {
+	case mh.StreamEnded():
+		return s.onRecvEnd(st)
+	case !st.rx.tunnel && !st.rx.content:
 		s.mu.Lock()
 		x.refused = time.Now()
 		s.mu.Unlock()
-	} else if in.place != evidenceLate {
+	case in.place != evidenceLate:
 		s.settleAnswer(st)
-	}
-	if mh.StreamEnded() {
-		return s.onRecvEnd(st)
 	}
 	return nil
 }
 
-// settleAnswer gives Open what it waits for. The reader calls it.
+// noContent reports whether a response is defined to have none, whatever its content-length says.
+func noContent(head bool, status int) bool {
+	return head || status == http.StatusNoContent || status == http.StatusNotModified
+}
+
+// settleAnswer gives Open, or Response, what it waits for. The reader calls it.
 func (s *session) settleAnswer(st *stream) {
 	r := *st.exchange.final
 	r.Evidence = st.rx.evidence.evidence

@@ -174,11 +174,24 @@ func (w *writer) sendHead(st *stream, h *head) bool {
 	if !w.pushLocked(control{kind: sendHead, id: st.id, st: st}) {
 		return false
 	}
-	st.out.head = h
+	o := &st.out
+	o.heads = append(o.heads, h)
+	if !h.interim {
+		o.headDone = true
+		o.empty, o.exact, o.length = h.empty, h.exact, h.length
+		o.ownEnd = len(h.after) > 0
+	}
 	if h.end {
-		st.out.endQueued, st.out.endSent = true, true
+		o.endQueued, o.endSent = true, true
 	}
 	return true
+}
+
+// sendHead is writer.sendHead, and ends the session where the queue is full.
+func (s *session) sendHead(st *stream, h *head) {
+	if !s.w.sendHead(st, h) {
+		s.fail(&hop.SessionError{Code: hop.EnhanceYourCalm, Reason: errUnread().Error()})
+	}
 }
 
 // sentHead reports whether st's HEADERS were handed to the connection.
@@ -196,10 +209,17 @@ func (w *writer) enqueue(st *stream, b *hop.Buffer) error {
 	switch {
 	case o.dead != nil:
 		return o.dead
+	case !o.headDone:
+		return errNoHead
 	case o.endQueued:
 		return errSendClosed
+	case o.empty:
+		return errNoContent
 	}
 	n := b.Len()
+	if o.accepted += int64(n); o.exact && o.accepted > o.length {
+		return errContentLength
+	}
 	if last := len(o.queue) - 1; last < 0 || !o.queue[last].Absorb(b) {
 		o.queue = append(o.queue, b)
 	}
@@ -211,20 +231,25 @@ func (w *writer) enqueue(st *stream, b *hop.Buffer) error {
 }
 
 // finish ends st's sending side behind its queue.
-func (w *writer) finish(st *stream) error { return w.finishAlone(st, false) }
+func (w *writer) finish(st *stream) error { return w.finishWith(st, nil) }
 
-// finishAlone is finish, with END_STREAM in a frame of its own when alone is set.
-func (w *writer) finishAlone(st *stream, alone bool) error {
+// finishWith is finish with a trailer section.
+func (w *writer) finishWith(st *stream, trailer []hpack.HeaderField) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	o := &st.out
 	switch {
 	case o.dead != nil:
 		return o.dead
+	case !o.headDone:
+		return errNoHead
 	case o.endQueued:
 		return errSendClosed
+	case o.exact && o.accepted != o.length:
+		return errContentLength
 	}
-	o.endQueued, o.ownEnd = true, alone
+	o.endQueued, o.trailer = true, trailer
+	o.ownEnd = o.ownEnd || trailer != nil
 	w.ready(st)
 	return nil
 }
@@ -251,7 +276,7 @@ func (w *writer) abandon(st *stream, why error, how resetHow) (drop []*hop.Buffe
 	if o.dead == nil {
 		o.dead = why
 	}
-	drop, o.queue, o.head = o.queue, nil, nil
+	drop, o.queue, o.heads, o.trailer = o.queue, nil, nil, nil
 	st.queued.Store(0)
 	roomLeft = true
 	if how.send && (o.headSent || !st.local) {

@@ -195,7 +195,7 @@ func (s *session) onHeaders(mh *http2.MetaHeadersFrame) error {
 	if err := s.checkList(mh); err != nil {
 		return s.fault(id, http2.ErrCodeEnhanceYourCalm, err.Error())
 	}
-	return s.onRecvEnd(st) // trailers of a request whose content nobody reads
+	return s.onTrailer(st, mh)
 }
 
 // onStrayHeaders are HEADERS on a stream that is over.
@@ -233,7 +233,7 @@ func (s *session) onReset(f *http2.RSTStreamFrame) error {
 		s.settleAnswer(st) // a refusal is worth reporting even where its body was cut
 	}
 	var err error = reset
-	if st.local && f.ErrCode == http2.ErrCodeRefusedStream && st.exchange.final == nil {
+	if st.local && f.ErrCode == http2.ErrCodeRefusedStream && st.exchange.final == nil && st.exchange.interims == 0 {
 		err = &hop.RetryError{Err: reset}
 	}
 	st.abort(err, resetPeer)

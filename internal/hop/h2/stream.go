@@ -6,17 +6,24 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"vitrine/frames"
 	"vitrine/internal/hop"
 )
 
-var errSendClosed = fmt.Errorf("h2: the sending side is closed: %w", net.ErrClosed)
+var (
+	errSendClosed    = fmt.Errorf("h2: the sending side is closed: %w", net.ErrClosed)
+	errNoHead        = errors.New("h2: content before the head of its message")
+	errNoContent     = errors.New("h2: content in a message that has none")
+	errContentLength = errors.New("h2: content differs from its content-length")
+)
 
 // The halves of a stream that are over.
 const (
@@ -25,7 +32,7 @@ const (
 	bothHalves = recvHalf | sendHalf
 )
 
-// A stream is one HTTP/2 stream: a tunnel, or a request on its way to be one.
+// A stream is one HTTP/2 stream: a tunnel, a request on its way to be one, or an ordinary exchange.
 type stream struct {
 	s      *session
 	id     uint32
@@ -49,6 +56,8 @@ type stream struct {
 	err        error         // why the stream was cut off; nil after a good end
 	closed     bool          // the receiving half is over
 	recvWindow int64         // what the peer may still send
+	arrived    int64         // bytes of DATA
+	trailer    http.Header   // of the peer's
 	owed       int           // window not given back yet
 	verdict    []byte        // of the peer's, for this stream
 
@@ -57,7 +66,8 @@ type stream struct {
 
 // sending is the half of a stream that the writer serves.
 type sending struct {
-	head      *head
+	heads     []*head // that wait for the writer
+	headDone  bool    // no head follows those
 	headSent  bool
 	queue     []*hop.Buffer
 	window    int64
@@ -69,6 +79,11 @@ type sending struct {
 	ownEnd    bool // END_STREAM has a frame of its own
 	update    int  // pending WINDOW_UPDATE
 	dead      error
+	trailer   []hpack.HeaderField // in END_STREAM's place
+	empty     bool                // defined to have no content
+	exact     bool                // content has length bytes
+	length    int64
+	accepted  int64 // bytes of content
 
 	// Of the watch: how much had been sent when it last saw progress, and when that was.
 	mark  uint64
@@ -78,6 +93,8 @@ type sending struct {
 // receiving is what the reader keeps of a stream.
 type receiving struct {
 	tunnel   bool  // answered with 2xx, or asked for by the peer: its DATA goes to a sink
+	content  bool  // of an ordinary exchange: goes to a sink, too, and is checked
+	empty    bool  // defined to have no content (RFC 9110 section 6.4.1)
 	declared int64 // content-length; -1 where there is none
 	got      int64 // bytes of content
 	evidence evidenceIn
@@ -232,13 +249,22 @@ func (st *stream) Send(b *hop.Buffer) error {
 	}
 	if err := st.s.w.enqueue(st, b); err != nil {
 		b.Release()
-		return err
+		return st.badContent(err)
 	}
 	return nil
 }
 
 // CloseSend implements [hop.Stream].
-func (st *stream) CloseSend() error { return st.s.w.finish(st) }
+func (st *stream) CloseSend() error { return st.badContent(st.s.w.finish(st)) }
+
+// badContent resets a stream whose content is not what its content-length says: the peer must not take it
+// for complete.
+func (st *stream) badContent(err error) error {
+	if err == errContentLength {
+		st.Reset(hop.InternalError)
+	}
+	return err
+}
 
 // Reset implements [hop.Stream].
 func (st *stream) Reset(code hop.ErrorCode) { st.reset(code, nil) }
@@ -318,7 +344,23 @@ func (st *stream) over() bool {
 func (st *stream) half(h uint32) {
 	if st.halves.Or(h)|h == bothHalves {
 		st.s.remove(st, pastEnded)
+	} else {
+		st.stopPeer()
 	}
+}
+
+// stopPeer ends a stream whose answer is complete and whose request goes on (RFC 9113 section 8.1).
+func (st *stream) stopPeer() {
+	if in := st.incoming; in != nil && in.unwanted.Load() && st.halves.Load() == sendHalf {
+		st.Reset(hop.NoError)
+	}
+}
+
+// cutOff is why the stream was cut off, nil where it was not.
+func (st *stream) cutOff() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.err
 }
 
 // receivedEnd is the peer's END_STREAM. The reader calls it.

@@ -146,6 +146,7 @@ func (c *watch) stalled(now time.Time) {
 // refused request open (RFC 9113 section 8.1 has NO_ERROR for these).
 func (c *watch) requests(now time.Time) {
 	s := c.s
+	var uploads []*incoming
 	reset := make(map[*stream]hop.ErrorCode)
 	late := func(t time.Time) bool { return now.Sub(t) >= s.lim.FrameTimeout }
 	s.mu.Lock()
@@ -153,12 +154,21 @@ func (c *watch) requests(now time.Time) {
 		switch in, x := st.incoming, st.exchange; {
 		case in != nil && in.rejected && late(in.since):
 			reset[st] = hop.NoError
+		case in != nil && in.streamed:
+			if !in.complete && !in.answered {
+				uploads = append(uploads, in)
+			}
 		case in != nil && !in.complete && late(in.since),
 			x != nil && !x.refused.IsZero() && late(x.refused):
 			reset[st] = hop.Cancel
 		}
 	}
 	s.mu.Unlock()
+	for _, in := range uploads {
+		if in.stalled(now) {
+			reset[in.st] = hop.Cancel
+		}
+	}
 	for st, code := range reset {
 		s.anomaly("a request or a refusal did not end")
 		st.Reset(code)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"vitrine/frames"
 	"vitrine/internal/hop"
@@ -30,7 +31,8 @@ type job struct {
 	st       *stream
 	b        *hop.Buffer // nil: an empty frame
 	end      bool
-	writable bool // the queue fell below the low-water mark
+	trailer  []hpack.HeaderField // in the place of an empty frame with END_STREAM
+	writable bool                // the queue fell below the low-water mark
 }
 
 type update struct {
@@ -182,8 +184,10 @@ func (w *writer) take(j *job) bool {
 	for i := range j.control {
 		c := &j.control[i]
 		if c.kind == sendHead && c.st.out.dead == nil {
-			c.head, c.st.out.head = c.st.out.head, nil
-			c.st.out.headSent = true
+			o := &c.st.out
+			c.head, o.heads[0] = o.heads[0], nil
+			o.heads = o.heads[1:]
+			o.headSent = true
 		}
 	}
 	if w.tableChange {
@@ -210,6 +214,7 @@ func (w *writer) takeData(j *job) {
 			w.ring.pop()
 			o.inRing = false
 			j.st, j.end = st, true
+			j.trailer, o.trailer = o.trailer, nil
 			o.endSent = true
 		case o.window <= 0:
 			w.ring.pop()
@@ -308,14 +313,16 @@ func (w *writer) encodeControl(fr *http2.Framer, c *control) error {
 	}
 }
 
-// data writes one DATA frame and gives its Buffer back.
+// data writes one DATA frame and gives its Buffer back, or trailers.
 func (w *writer) data(j *job) {
 	var flags http2.Flags
 	if j.end {
 		flags = http2.FlagDataEndStream
 	}
 	w.dataFrames.Add(1)
-	if j.b == nil {
+	if j.trailer != nil {
+		w.note(w.writeBlock(w.out.framer, j.st.id, j.trailer, true))
+	} else if j.b == nil {
 		var h [frameHeader]byte
 		putHeader(h[:], 0, flags, j.st.id)
 		w.put(h[:])
