@@ -2,6 +2,8 @@ package hostile
 
 import (
 	"context"
+	"crypto"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,6 +16,8 @@ import (
 
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
+	"vitrine/internal/httpsig"
+	"vitrine/internal/pki"
 	"vitrine/internal/tlsmsg"
 	"vitrine/proxy"
 )
@@ -254,7 +258,7 @@ func (v *splitVictim) impersonate() {
 		return
 	}
 	a.Start(sink{})
-	p, err := l.forger.impostorPage(l.life, v.Request())
+	p, err := l.impostorPage(v.Request())
 	if err != nil {
 		v.missed(err)
 		a.Reset(hop.RefusedStream)
@@ -269,37 +273,28 @@ func (v *splitVictim) impersonate() {
 	}
 }
 
-// impostorPage is what a server of the Liar's own answers to req.
-func (f *forger) impostorPage(ctx context.Context, req *hop.Request) (*page, error) {
-	r, err := httpRequest(ctx, req)
+// impostorPage is what a server of the Liar's own answers to req: signed as well as it can be without the origin's key.
+func (l *Liar) impostorPage(req *hop.Request) (*page, error) {
+	host, _ := hostPort(req.Authority)
+	cert, err := l.forger.impostors.Origin(host)
 	if err != nil {
 		return nil, err
 	}
-	w := &recorder{page{header: make(http.Header)}}
-	http.HandlerFunc(forged).ServeHTTP(w, r)
-	w.WriteHeader(http.StatusOK)
-	return &w.page, nil
-}
-
-func forged(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(forgedText)))
-	io.WriteString(w, forgedText) // to a recorder
-}
-
-// A recorder keeps what a handler answers.
-type recorder struct{ page }
-
-func (w *recorder) Header() http.Header { return w.header }
-
-func (w *recorder) WriteHeader(status int) {
-	if w.status == 0 && status >= http.StatusOK {
-		w.status, w.header = status, w.header.Clone()
+	p := &page{status: http.StatusOK, header: make(http.Header)}
+	p.header.Set("Content-Type", "text/plain; charset=utf-8")
+	p.header.Set("Content-Length", strconv.Itoa(len(forgedText)))
+	p.header.Set(httpsig.ContentDigest, httpsig.FormatDigest(sha256.Sum256([]byte(forgedText))))
+	if req.Method != http.MethodHead {
+		p.body = []byte(forgedText)
 	}
-}
-
-func (w *recorder) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	w.body = append(w.body, p...)
-	return len(p), nil
+	request, err := requestIn(req.Header)
+	if err != nil {
+		return nil, err
+	}
+	now := l.now()
+	return p, httpsig.Sign(cert.PrivateKey.(crypto.Signer), httpsig.Params{
+		Created: now, Expires: now.Add(httpsig.MaxLifetime), Nonce: request.Nonce[:], KeyID: pki.SPKIHash(cert.Leaf),
+	}, &httpsig.Request{
+		Method: req.Method, TargetURI: httpsig.TargetURI(req.Authority, req.Path), Header: req.Header,
+	}, p.status, p.header)
 }

@@ -94,7 +94,12 @@ func requestOf(req *hop.Request) (*evidence.Request, error) {
 	if req.Protocol != frames.Protocol {
 		return nil, errors.New("no intact tunnel")
 	}
-	raw, err := fields.ParseEvidenceRequest(req.Header.Values(fields.EvidenceRequest))
+	return requestIn(req.Header)
+}
+
+// requestIn is the request for evidence among the fields of a request.
+func requestIn(h http.Header) (*evidence.Request, error) {
+	raw, err := fields.ParseEvidenceRequest(h.Values(fields.EvidenceRequest))
 	if err != nil {
 		return nil, err
 	}
