@@ -29,6 +29,8 @@ type answer struct {
 	protocol string // the ALPN protocol of hop 2
 	evidence []byte
 	options  []fields.Mode // of a 470
+	next     string        // the next proxy, where the target was to be reached through it
+	above    http.Header   // what the proxies behind this one say of themselves
 	body     string        // default: details
 	cause    error         // goes to the log alone
 }
@@ -44,10 +46,16 @@ func (a *answer) Unwrap() error { return a.cause }
 
 // response is a as it goes on the wire. version is hop 1's HTTP version, target the authority.
 func (a *answer) response(f *front, version, target string) *hop.Response {
-	h := make(http.Header)
+	h := a.above.Clone()
+	if h == nil {
+		h = make(http.Header)
+	}
+	if a.next != "" {
+		target = a.next
+	}
 	fields.AppendVia(h, version, f.via)
 	if a.reason != "" || a.received != 0 {
-		h.Set(fields.ProxyStatusName, fields.ProxyStatus{
+		h.Add(fields.ProxyStatusName, fields.ProxyStatus{
 			Proxy:          f.name,
 			Error:          a.reason,
 			NextHop:        target,
@@ -87,7 +95,7 @@ func badRequest(details string, cause error) *answer {
 // the proxy.
 func answerTo(err error) *answer {
 	for _, f := range []func(error) *answer{
-		anAnswer, aProhibition, aFullTable, anEvidence, aName, aSilence, aCertificate, anAlert, aTLSProtocol,
+		aNextProxy, aMissingEvidence, anAnswer, aProhibition, aFullTable, anEvidence, aName, aSilence, aCertificate, anAlert, aTLSProtocol,
 		aSocket, aCarrier,
 	} {
 		if a := f(err); a != nil {

@@ -31,6 +31,9 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 	if len(modes) == 0 {
 		return errForbidden()
 	}
+	if t.next != nil {
+		return s.chained(ctx, in, t, modes)
+	}
 	allowed := slices.Contains(modes, fields.Intact)
 	// A refusal by policy still shows evidence, made for this request: what the client may do instead
 	// depends on what the origin can do.
@@ -84,14 +87,10 @@ func (s *session) target(req *hop.Request) (*Target, error) {
 	if err != nil {
 		return nil, badRequest("evidence-request does not hold a request for evidence", err)
 	}
-	own := 0
-	for _, leaf := range er.Offer.Proxies {
-		if leaf == s.front.hash {
-			own++
-		}
-	}
-	if own > 1 || fields.HasVia(req.Header, s.front.via) {
-		return nil, errLoop()
+	next := s.run.current.Load().next
+	place, err := s.place(req, er, next)
+	if err != nil {
+		return nil, err
 	}
 	via := 0
 	for _, v := range req.Header.Values(fields.Via) {
@@ -100,13 +99,9 @@ func (s *session) target(req *hop.Request) (*Target, error) {
 	if via > maxVia {
 		return nil, badRequest("via is too long", nil)
 	}
-	if err := er.CheckProxy(req.Authority, s.front.hash); err != nil {
-		return nil, badRequest("evidence-request is for another proxy or authority", err)
-	}
-	if len(er.Offer.Proxies) != 1 {
-		return nil, badRequest("one proxy reads a tunnel in this version", nil)
-	}
-	return &Target{Mode: fields.Intact, Authority: req.Authority, Request: er, Client: s.id, front: s.front}, nil
+	return &Target{
+		Mode: fields.Intact, Authority: req.Authority, Request: er, Client: s.id, front: s.front, next: next, place: place,
+	}, nil
 }
 
 // maxVia is how long the via of a request may be, which goes on to the origin: some forty proxies. It stops a
@@ -149,6 +144,7 @@ type opened struct {
 	up       *Upstream
 	stream   hop.Stream
 	evidence []byte
+	above    http.Header // what the proxies behind this one say of themselves
 }
 
 // open opens the tunnel on up, or on one fresh connection where up turns out to be of no use: because
@@ -245,10 +241,16 @@ func (s *session) prove(t *Target, up *Upstream, resp *hop.Response) (*evidence.
 }
 
 // accepted is what a client is told with a 2xx.
-func (s *session) accepted(t *Target, protocol string, proof []byte) *hop.Response {
-	h := make(http.Header)
+func (s *session) accepted(t *Target, protocol string, proof []byte, above http.Header) *hop.Response {
+	h, next := above.Clone(), t.Authority
+	if h == nil {
+		h = make(http.Header)
+	}
+	if t.next != nil {
+		next = t.next.name
+	}
 	fields.AppendVia(h, s.version, s.front.via)
-	h.Set(fields.ProxyStatusName, fields.ProxyStatus{Proxy: s.front.name, NextHop: t.Authority, NextProtocol: protocol}.String())
+	h.Add(fields.ProxyStatusName, fields.ProxyStatus{Proxy: s.front.name, NextHop: next, NextProtocol: protocol}.String())
 	return &hop.Response{Status: http.StatusOK, Header: h, Evidence: proof}
 }
 
@@ -265,7 +267,10 @@ func (s *session) blind(ctx context.Context, in hop.Incoming) error {
 	if err := s.mayBeBlind(authority); err != nil {
 		return err
 	}
-	t := &Target{Mode: fields.Blind, Authority: authority, Client: s.id, front: s.front}
+	t := &Target{Mode: fields.Blind, Authority: authority, Client: s.id, front: s.front, next: s.run.current.Load().next}
+	if t.next != nil {
+		return s.chainedBlind(ctx, in, t)
+	}
 	up, err := s.dial(ctx, t)
 	if err != nil {
 		return err

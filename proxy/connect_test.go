@@ -368,9 +368,15 @@ func TestRequestsThatAreRefusedBeforeAnythingIsDialled(t *testing.T) {
 		{"cut", set(fields.FormatEvidenceRequest(good[:len(good)-1])), 400, "http_request_error"},
 		{"another authority", func(_ *hop.Request, o *tlsmsg.InspectionOffer) { o.Authority = "other.example:443" }, 400, "http_request_error"},
 		{"another proxy", func(_ *hop.Request, o *tlsmsg.InspectionOffer) { o.Proxies[0][0] ^= 1 }, 400, "http_request_error"},
-		{"two proxies", func(_ *hop.Request, o *tlsmsg.InspectionOffer) {
+		{"a proxy before, of a client that showed no certificate", func(_ *hop.Request, o *tlsmsg.InspectionOffer) {
 			o.Proxies = [][32]byte{{1}, o.Proxies[0]}
+		}, 403, "http_request_denied"},
+		{"a proxy behind, of one that goes to origins itself", func(_ *hop.Request, o *tlsmsg.InspectionOffer) {
+			o.Proxies = [][32]byte{o.Proxies[0], {1}}
 		}, 400, "http_request_error"},
+		{"the proxy twice", func(_ *hop.Request, o *tlsmsg.InspectionOffer) {
+			o.Proxies = [][32]byte{o.Proxies[0], {1}, o.Proxies[0]}
+		}, 502, "proxy_loop_detected"},
 		{"via itself", func(r *hop.Request, _ *tlsmsg.InspectionOffer) {
 			r.Header.Set("Via", "1.1 a.example, 2 "+strings.ToUpper(proxyName))
 		}, 502, "proxy_loop_detected"},

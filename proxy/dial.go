@@ -25,6 +25,9 @@ func (p *Proxy) Dial(ctx context.Context, t *Target) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.next != nil {
+		return r.dialNext(ctx, t)
+	}
 	if t.Mode == fields.Blind {
 		return r.dialBlind(ctx, t)
 	}

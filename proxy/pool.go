@@ -47,6 +47,7 @@ type poolKey struct {
 	authority, client string
 	proxy             [32]byte // SHA-256 of the leaf that the proxy showed
 	epoch             uint64   // of the settings that it was made under
+	next              *nextProxy
 }
 
 type poolEntry struct {

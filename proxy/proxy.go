@@ -76,6 +76,9 @@ type Proxy struct {
 	// ConnectTo sends connections elsewhere than their authority says. An address that a rule names is
 	// dialled although Targets would refuse it: the operator wrote it down.
 	ConnectTo ConnectTo
+	// Upstream is the next proxy of a chain, through which everything goes. Default: the proxy goes to origins
+	// itself.
+	Upstream *UpstreamProxy
 	// Limits bound what peers can make the proxy spend.
 	Limits Limits
 	// Log gets a line for every exchange that passed, every tunnel that ended early and every refusal.

@@ -6,14 +6,14 @@ import (
 	"vitrine/internal/pki"
 )
 
-// Reload puts the Certificate, Roots, ClientCAs, Policy, Inspectors, Targets and ConnectTo of next in the
+// Reload puts the Certificate, Roots, ClientCAs, Policy, Inspectors, Targets, ConnectTo and Upstream of next in the
 // place of p's. They are checked as Serve checks them, [ErrOpenProxy] included; after an error nothing has
 // changed. Of next nothing else counts; next must not be in use.
 //
 // Nothing that is open ends. What begins later begins under the new settings:
 //
 //   - A CONNECT gets the new modes, bounds and targets, and no connection to an origin that was made under
-//     other Roots, Targets or ConnectTo.
+//     other Roots, Targets, ConnectTo or Upstream.
 //   - An exchange, in an open tunnel too, is judged by the new Inspectors from its request head on; one
 //     that is under way keeps its own. Where a host may no longer be intact, the next request kills the
 //     tunnel, with rule "policy-mode". Blind tunnels have no exchanges, and go on.

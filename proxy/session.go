@@ -147,7 +147,9 @@ func (s *session) know() {
 		s.id = byCertificate(leaf)
 		s.party.Subject = leaf.Subject.String()
 		s.party.SPKI = pki.SPKIHash(leaf)
-	} else {
+	}
+	// Behind another proxy's certificate are many clients, which it gives a connection each.
+	if leaf := peer.PeerCertificate(); leaf == nil || pki.RefuseProxyAsOrigin(leaf) != nil {
 		s.id = fmt.Sprintf("session %d", s.run.nextSerial())
 		s.own = true
 	}

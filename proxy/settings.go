@@ -40,7 +40,8 @@ type settings struct {
 	policy     Policy // with its defaults
 	inspectors []Inspector
 	targets    *dialer
-	epoch      uint64 // of the hop-2 connections that were made under equal settings
+	next       *nextProxy // nil: the proxy goes to origins itself
+	epoch      uint64     // of the hop-2 connections that were made under equal settings
 }
 
 // settings checks p's fields, but for what only matters to listeners, and copies what Reload replaces.
@@ -60,6 +61,12 @@ func (r *running) settings(p *Proxy) (*settings, error) {
 		policy:     p.Policy,
 		inspectors: slices.Clone(p.Inspectors),
 		targets:    r.dials.to(&targets, slices.Clone(p.ConnectTo)),
+	}
+	if st.next, err = newNext(p, r.current.Load()); err != nil {
+		return nil, err
+	}
+	if st.next != nil {
+		st.policy.HostModes = withoutSplit(st.policy.HostModes)
 	}
 	if st.policy.Modes = slices.Clone(p.Policy.Modes); st.policy.Modes == nil {
 		st.policy.Modes = []fields.Mode{fields.Intact}
@@ -124,7 +131,8 @@ func (f *front) isRetired() bool {
 // trusted, and what may be dialled, and where, is the same. Pools tell certificates apart by themselves.
 func (st *settings) reaches(o *settings) bool {
 	a, b := st.targets, o.targets
-	return st.roots.Equal(o.roots) &&
+	return st.next == o.next &&
+		st.roots.Equal(o.roots) &&
 		slices.Equal(a.policy.Ports, b.policy.Ports) &&
 		slices.Equal(a.policy.Allow, b.policy.Allow) &&
 		slices.Equal(a.rules, b.rules) &&

@@ -26,7 +26,7 @@ type tunnel struct {
 
 // join accepts in and sets its tunnel going.
 func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
-	client, err := in.Accept(s.accepted(t, o.up.State.NegotiatedProtocol, o.evidence))
+	client, err := in.Accept(s.accepted(t, o.up.State.NegotiatedProtocol, o.evidence, o.above))
 	if err != nil {
 		o.stream.Reset(hop.Cancel)
 		if o.up.Conn != nil {
@@ -66,10 +66,10 @@ func (t *tunnel) reader(policy *Policy) reader {
 		limits.HoldTime = policy.HoldTime
 	}
 	origin := Party{}
-	if peer := t.up.Session.Peer(); peer != nil && peer.Remote != nil {
+	if peer := t.up.Session.Peer(); peer != nil && peer.Remote != nil && t.target.next == nil {
 		origin.Addr = peer.Remote.String()
 	}
-	if certs := t.up.State.PeerCertificates; len(certs) > 0 {
+	if certs := t.up.State.PeerCertificates; len(certs) > 0 && t.target.next == nil {
 		origin.Subject, origin.SPKI = certs[0].Subject.String(), pki.SPKIHash(certs[0])
 	}
 	var judge *settings // of the exchange that begins; the tunnel's lock guards it
@@ -150,6 +150,7 @@ func (t *tunnel) end(err error) {
 		}
 		client.Kill(forClient)
 		origin.Kill(forOrigin)
+	case errors.As(err, &gone) && t.passKill(gone, client, origin, sent):
 	case errors.As(err, &gone) && gone.from == frames.ToClient:
 		// As for a TCP connection that broke (RFC 9113, section 8.5).
 		client.Reset(hop.ConnectError)

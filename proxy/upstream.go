@@ -29,6 +29,8 @@ type Target struct {
 	Fresh bool
 
 	front *front // of the session that asks; nil, or another proxy's: the present one
+	next  *nextProxy
+	place int // of this proxy among those of Request
 }
 
 // An Upstream is what was reached. Whoever gets one calls Close, when nothing of the tunnel is left.
