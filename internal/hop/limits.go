@@ -50,15 +50,16 @@ type Limits struct {
 	// acknowledgement: 10 s (slow preface, CVE-2026-56853).
 	SettingsTimeout time.Duration
 	// FrameTimeout bounds the time from a frame's header to its last byte, and from HEADERS to the
-	// end of its header block: 20 s. A request that is not a CONNECT has as long for its body
-	// (Slowloris).
+	// end of its header block: 20 s. A request that is not a CONNECT has as long for its content
+	// (Slowloris), unless it was taken over: then StallTimeout bounds it.
 	FrameTimeout time.Duration
 	// WriteTimeout bounds one write to the peer: 30 s. A peer that stops reading its socket cannot
 	// keep a session (slow read).
 	WriteTimeout time.Duration
 	// StallTimeout is how long a stream's queue, or the whole session's, may wait for a window
 	// while fewer than 4 KiB leave: 5 min. Then the stream is reset, or the session closed (zero
-	// window, CVE-2016-1546; HTTP/2 Bomb, CVE-2026-49975).
+	// window, CVE-2016-1546; HTTP/2 Bomb, CVE-2026-49975). The content of a request that was taken over and
+	// has no answer yet must bring as much in that time, whenever its window is open (Slowloris).
 	StallTimeout time.Duration
 	// IdleTimeout ends a session without streams: 5 min. PING does not extend it: a peer cannot
 	// keep a connection for nothing.

@@ -214,7 +214,14 @@ func (s *session) onStrayData(fh http2.FrameHeader) error {
 	if err := s.discard(int(fh.Length)); err != nil {
 		return err
 	}
-	if s.pastOf(fh.StreamID) == pastResetByUs {
+	switch s.pastOf(fh.StreamID) {
+	case pastResetByUs:
+		end := fh.Flags.Has(http2.FlagDataEndStream) && s.late(fh.StreamID, pastResetByUs, pastResetAndEnded)
+		if end && fh.Length == 0 {
+			return nil
+		}
+		return s.onLateData(fh.StreamID, int(fh.Length))
+	case pastResetAndEnded:
 		return s.onLateData(fh.StreamID, int(fh.Length))
 	}
 	return s.fault(fh.StreamID, http2.ErrCodeStreamClosed, "DATA on a closed stream")

@@ -197,8 +197,8 @@ func (s *session) onResponse(st *stream, mh *http2.MetaHeadersFrame) error {
 		if mh.StreamEnded() || r.Status == http.StatusSwitchingProtocols {
 			return s.fault(st.id, http2.ErrCodeProtocol, "interim response that is none")
 		}
-		if err := s.spend(s.budgets.empty, "interim responses"); err != nil || x.interim == nil {
-			return err
+		if x.interim == nil {
+			return s.spend(s.budgets.empty, "interim responses")
 		}
 		return s.onInterim(st, r, listSize(mh.Fields))
 	}

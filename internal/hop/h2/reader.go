@@ -201,7 +201,7 @@ func (s *session) onHeaders(mh *http2.MetaHeadersFrame) error {
 // onStrayHeaders are HEADERS on a stream that is over.
 func (s *session) onStrayHeaders(id uint32) error {
 	switch s.pastOf(id) {
-	case pastResetByUs:
+	case pastResetByUs, pastResetAndEnded:
 		return s.ignore(fmt.Sprintf("HEADERS on stream %d, which we have reset", id))
 	case pastEnded, pastResetByPeer:
 		return &connError{http2.ErrCodeStreamClosed, fmt.Sprintf("HEADERS on stream %d, which is closed", id)}
@@ -215,12 +215,27 @@ func (s *session) pastOf(id uint32) pastKind {
 	return s.past.kinds[id]
 }
 
+// late is true for the first frame that says what an end does and crossed it, and notes that it has come: one
+// for each stream is free.
+func (s *session) late(id uint32, before, after pastKind) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.past.kinds[id] != before {
+		return false
+	}
+	s.past.kinds[id] = after
+	return true
+}
+
 func (s *session) onReset(f *http2.RSTStreamFrame) error {
 	if s.idle(f.StreamID) {
 		return protocol("RST_STREAM on idle stream %d", f.StreamID)
 	}
 	st := s.find(f.StreamID)
 	if st == nil {
+		if f.ErrCode == http2.ErrCodeNo && s.ours(f.StreamID) && s.late(f.StreamID, pastEnded, pastResetByPeer) {
+			return nil // the response was complete, and our last frame crossed this one
+		}
 		return s.ignore(fmt.Sprintf("RST_STREAM on stream %d, which is over", f.StreamID))
 	}
 	if s.server {

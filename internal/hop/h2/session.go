@@ -336,7 +336,8 @@ const (
 	pastUnknown pastKind = iota // never used, or too long ago
 	pastEnded                   // END_STREAM both ways
 	pastResetByPeer
-	pastResetByUs // frames may be in flight
+	pastResetByUs     // frames may be in flight
+	pastResetAndEnded // and an END_STREAM was
 )
 
 // pastStreams remembers the last streams that ended; it never grows.
