@@ -20,12 +20,14 @@ func advice(err error) string {
 	case errors.As(err, &usage):
 	case errors.As(err, &killed):
 		return "; the proxy's operator knows its rules"
+	case errors.As(err, &integrity) && changeable(integrity.Report):
+		return "; do not use what arrived, if anything did: it may be altered, and --report FILE keeps the particulars"
 	case errors.As(err, &integrity):
 		return "; what arrived is at most a beginning of what was sent, and --report FILE keeps the particulars"
 	case errors.As(err, &trust):
 		return trustAdvice[trust.Party]
 	case errors.As(err, &level) && level.Option == "":
-		return "; the levels that can be had are intact, blind, direct"
+		return "; the levels are intact, signed, attested, claimed, blind, direct"
 	case errors.As(err, &unreachable):
 		switch {
 		case unreachable.Party == client.PartyOrigin:
@@ -36,6 +38,11 @@ func advice(err error) string {
 		return "; check --proxy, or name its address with --connect-to"
 	}
 	return ""
+}
+
+// changeable says that the proxy could change the exchange that r is about.
+func changeable(r *client.Report) bool {
+	return r != nil && (r.Level == client.Signed || r.Level == client.Attested || r.Level == client.Claimed)
 }
 
 // trustAdvice is advice for those whom nobody vouches for. The errors about the others say it themselves.

@@ -150,7 +150,7 @@ var completionCases = []struct {
 	{"vitrine inner server --suite TLS_SHA3", []string{"TLS_SHA384_SHA384"}},
 	{"vitrine inner client --groups ", []string{"P-256", "P-384", "X25519", "X25519MLKEM768"}},
 	{"vitrine inner client --session-in a.", []string{"a.pem"}},
-	{"vitrine fetch --level ", []string{"blind", "direct", "intact"}},
+	{"vitrine fetch --level ", []string{"attested", "blind", "claimed", "direct", "intact", "signed"}},
 	{"vitrine fetch --level b", []string{"blind"}},
 	{"vitrine fetch https://shop.example/ --level d", []string{"direct"}},
 	{"vitrine fetch -v --level i", []string{"intact"}},
@@ -195,11 +195,11 @@ func TestBashCompletes(t *testing.T) {
 		line string
 		want []string
 	}{
-		{"vitrine fetch --level=", []string{"blind", "direct", "intact"}},
+		{"vitrine fetch --level=", []string{"attested", "blind", "claimed", "direct", "intact", "signed"}},
 		{"vitrine fetch --level=b", []string{"blind"}},
 		{"vitrine fetch --level=blind --consent ", []string{"ask", "once", "stored"}},
 		{"vitrine fetch --level intact,b", []string{"intact,blind"}},
-		{"vitrine fetch --level intact,", []string{"intact,blind", "intact,direct"}},
+		{"vitrine fetch --level intact,", []string{"intact,attested", "intact,blind", "intact,claimed", "intact,direct", "intact,signed"}},
 		{"vitrine fetch --level=intact,d", []string{"intact,direct"}},
 		{"vitrine completion bash ", nil},
 		{"vitrine pki origin -- a", []string{"alone"}},

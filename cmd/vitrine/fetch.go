@@ -21,9 +21,14 @@ func fetchCommand(std stdio) *cli.Command {
 			"vitrine fetch --level direct [flags] URL",
 		Description: "Where a flag's name is curl's, so is its meaning; flags may follow the URL.\n\n" +
 			"A level says who could have changed the exchange and who could read it:\n" +
-			"   intact   nobody could change it; you, the named proxy and the origin could read it\n" +
-			"   blind    nobody could change it; you and the origin could read it; the proxy carried it\n" +
-			"   direct   the same, without the proxy\n" +
+			"   intact    nobody could change it; you, the named proxy and the origin could read it\n" +
+			"   signed    the proxy could read it, and change the request; the origin signed the response, and of a long one\n" +
+			"             it turns out at the end that all of it is the origin's\n" +
+			"   attested  the proxy could read and change it; the origin's key answered for this proxy\n" +
+			"   claimed   the same, and that there is such an origin is the proxy's word; it has to be named without intact,\n" +
+			"             because any proxy could claim that there is no better\n" +
+			"   blind     nobody could change it; you and the origin could read it; the proxy carried it\n" +
+			"   direct    the same, without the proxy\n" +
 			"--level names the levels that you accept, and no other is used.\n\n" +
 			"Nothing goes through the proxy unless you agreed, for each host that a redirect leads to as well. --consent says where\n" +
 			"your word is:\n" +

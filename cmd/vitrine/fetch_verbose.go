@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"strings"
+	"time"
 
 	"vitrine/client"
 )
@@ -40,6 +42,14 @@ func (f *fetcher) describe(r *client.Report) {
 	}
 	if i := r.Inner; i != nil {
 		f.say("* end to end: %s, %s, %s, ALPN %q, confirmed by the origin: %t", i.Version, i.Suite, i.Group, i.ALPN, i.Confirmed)
+	}
+	if s := r.Signature; s != nil {
+		f.say("* signed by the key with SPKI SHA-256 %s, verified %t: %s", s.KeyID, s.Verified, strings.Join(s.Covered, " "))
+		if s.Fresh {
+			f.say("* signed for this very request")
+		} else {
+			f.say("* signed for whoever asks the same: it can be shown again until %s", s.ReplayableUntil.Format(time.RFC3339))
+		}
 	}
 	if k := r.Killed; k != nil {
 		f.say("* killed by %s: %s: %s (signature verified: %t)", k.Proxy, k.Rule, k.Reason, k.SignatureVerified)

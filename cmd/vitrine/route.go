@@ -21,7 +21,7 @@ func routeFlags(what, more string) []cli.Flag {
 		&cli.StringFlag{Name: "roots", Usage: "verify origins by the roots in PEM `FILE` (default: the system's)"},
 		&cli.StringFlag{Name: "consent", Value: "stored", Usage: "`HOW` you agree that the proxy reads " + what + ", " + more + ": stored, ask or once"},
 		storeFlag(),
-		&cli.StringFlag{Name: "level", Value: string(client.Intact), Usage: "the levels that you accept, a list `L[,L...]` of intact, blind, direct"},
+		&cli.StringFlag{Name: "level", Value: string(client.Intact), Usage: "the levels that you accept, a list `L[,L...]` of intact, signed, attested, claimed, blind, direct"},
 		&cli.StringFlag{Name: "client-cert", Usage: "show the proxy, when it asks, the certificate in PEM `FILE`"},
 		&cli.StringFlag{Name: "client-key", Usage: "its private key, PEM `FILE`"},
 		&cli.BoolFlag{Name: "allow-credentials", Usage: "with --consent once: let Authorization, Cookie and the like leave where the proxy reads them"},

@@ -64,14 +64,14 @@ _vitrine_value() {
 	"vitrine proxy --connect-to") echo "any" ;;
 	"vitrine proxy --drain") echo "any" ;;
 	"vitrine proxy --keylog") echo "files" ;;
-	"vitrine proxy --hostile") echo "words flip drop insert reorder replay truncate splice swap-cert fake-evidence stale-evidence strip-token other-proxy other-hop no-answer false-verdict" ;;
+	"vitrine proxy --hostile") echo "words flip drop insert reorder replay truncate splice swap-cert fake-evidence stale-evidence strip-token other-proxy other-hop no-answer false-verdict split-alter split-replay split-other-connection" ;;
 	"vitrine policy check 1") echo "files" ;;
 	"vitrine fetch --proxy") echo "any" ;;
 	"vitrine fetch --proxy-roots") echo "files" ;;
 	"vitrine fetch --roots") echo "files" ;;
 	"vitrine fetch --consent") echo "words stored ask once" ;;
 	"vitrine fetch --store") echo "files" ;;
-	"vitrine fetch --level") echo "list intact blind direct" ;;
+	"vitrine fetch --level") echo "list intact signed attested claimed blind direct" ;;
 	"vitrine fetch --client-cert") echo "files" ;;
 	"vitrine fetch --client-key") echo "files" ;;
 	"vitrine fetch --connect-to") echo "any" ;;
