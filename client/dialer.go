@@ -171,6 +171,7 @@ type attempt struct {
 	fields    []string  // the credentials that are to be sent
 	sealed    bool      // by the caller, who speaks with the origin himself
 	agreed    *[32]byte // the root that the user agreed to
+	path      path      // behind that proxy
 	agreement *Agreement
 	room      func() (enough func()) // begins to make room for a CONNECT; may be nil
 }
@@ -279,7 +280,7 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 // the user accepts none.
 func (d *Dialer) readOrCarried(ctx context.Context, s *session, a *attempt) (t *Tunnel, direct bool, err error) {
 	if a.accepts(Intact) {
-		t, refused, err := d.intact(ctx, s, a)
+		t, refused, err := d.along(ctx, s, a)
 		if refused == nil {
 			return t, false, err
 		}
@@ -328,6 +329,9 @@ func (d *Dialer) askConsent(ctx context.Context, s *session, a *attempt) error {
 
 // askAgain is for credentials that a is to send through t, which was opened before.
 func (d *Dialer) askAgain(ctx context.Context, t *Tunnel, a *attempt) error {
+	if t.firstLets() {
+		return d.askMembers(ctx, t, a)
+	}
 	levels := []Level{t.level}
 	agreement, err := ask(ctx, d.Consent, &ConsentRequest{
 		ProxyRootSPKI: t.root,
@@ -350,7 +354,7 @@ func (d *Dialer) askAgain(ctx context.Context, t *Tunnel, a *attempt) error {
 		return keptBack(a.fields, nil)
 	}
 	t.agree(agreement)
-	return nil
+	return d.askMembers(ctx, t, a)
 }
 
 // belowIntact decides what follows a 470 to a user who accepts intact.

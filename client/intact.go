@@ -21,7 +21,7 @@ import (
 
 // intact opens a tunnel that s's proxy reads. refused is its 470.
 func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel, refused *refusal, err error) {
-	offer := &tlsmsg.InspectionOffer{Proxies: [][32]byte{pki.LeafHash(s.leaf)}, Authority: a.authority}
+	offer := &tlsmsg.InspectionOffer{Proxies: a.leaves(s), Authority: a.authority}
 	if _, err := rand.Read(offer.Nonce[:]); err != nil {
 		return nil, nil, err
 	}
@@ -29,7 +29,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 	if err != nil {
 		return nil, nil, fmt.Errorf("client: %w", err)
 	}
-	t = &Tunnel{level: Intact, authority: a.authority, proxy: s.leaf, name: s.name, nonce: &offer.Nonce}
+	t = &Tunnel{level: Intact, authority: a.authority, proxy: s.leaf, name: s.name, nonce: &offer.Nonce, members: a.path.members}
 
 	header := http.Header{}
 	header.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(request))
@@ -51,7 +51,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 	result, err := check()
 	if err != nil {
 		stream.Reset(hop.Cancel)
-		return nil, nil, err
+		return nil, nil, notAhead(err)
 	}
 	if err := d.innerTLS(ctx, a, t, stream, offer, result); err != nil {
 		return nil, nil, err
@@ -92,6 +92,9 @@ func (a *attempt) verifyEvidence(raw []byte, nonce [32]byte, v *evidence.Verifie
 	if err != nil {
 		return nil, &IntegrityError{What: "the evidence is malformed", Err: err}
 	}
+	if e, err = a.walk(v, e); err != nil {
+		return nil, err
+	}
 	rep := &EvidenceReport{
 		Kind: e.Strength().String(), Authority: e.Authority, Nonce: hex.EncodeToString(nonce[:]), Hop: hopReport(&e.Hop),
 	}
@@ -119,7 +122,7 @@ func (a *attempt) checkOrigin(chains [][]*x509.Certificate) error {
 		if err := pki.RefuseProxyAsOrigin(chain[0]); err != nil {
 			return err
 		}
-		shared = shared && a.agreed != nil && pki.SPKIHash(chain[len(chain)-1]) == *a.agreed
+		shared = shared && a.vouches(pki.SPKIHash(chain[len(chain)-1]))
 	}
 	if shared {
 		return errSharedRoot
@@ -163,9 +166,7 @@ func (d *Dialer) innerTLS(ctx context.Context, a *attempt, t *Tunnel, stream hop
 	}
 	if !d.NoResumption {
 		cfg.Sessions = &d.inners
-		if a.agreement.Ends != nil {
-			cfg.SessionsUntil = a.agreement.Ends.Done()
-		}
+		cfg.SessionsUntil = a.until()
 	}
 	conn := itls.Client(&protected{t.wire, t.stream}, cfg)
 	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.inner())

@@ -23,6 +23,7 @@ type session struct {
 	leaf *x509.Certificate
 	root [32]byte // SHA-256 of the root's SubjectPublicKeyInfo
 	name string   // that the leaf was verified for
+	path pathMemory
 }
 
 // sessions holds the one hop 1 of a Dialer. Dials are the Dialer's own, so that a request that gives up

@@ -16,7 +16,6 @@ import (
 
 	"vitrine/internal/hop"
 	"vitrine/internal/itls"
-	"vitrine/internal/verdict"
 )
 
 // A Tunnel is a verified connection to an origin. Read and Write carry the application's bytes; their errors are
@@ -37,6 +36,8 @@ type Tunnel struct {
 	root  [32]byte // that vouches for proxy
 	name  string
 	nonce *[32]byte // nil at blind, where nothing can be killed by rule
+	// members are the proxies behind proxy, which read too.
+	members []*member
 
 	// busy says that an exchange is under way, which Close then cuts instead of saying goodbye.
 	busy    atomic.Bool
@@ -50,6 +51,7 @@ type Tunnel struct {
 	mu        sync.Mutex
 	cause     error // the first error that was not ours
 	under     []*Agreement
+	beside    []*Agreement  // of members
 	unwatch   []func() bool // stop waiting for their ends
 }
 
@@ -120,10 +122,12 @@ func (t *Tunnel) opened(d *Dialer, a *attempt) *Tunnel {
 }
 
 // agree has the tunnel end with an agreement, beside those that it ends with already.
-func (t *Tunnel) agree(agreement *Agreement) {
+func (t *Tunnel) agree(agreement *Agreement) { t.agreeIn(&t.under, agreement) }
+
+func (t *Tunnel) agreeIn(list *[]*Agreement, agreement *Agreement) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.under = append(t.under, agreement)
+	*list = append(*list, agreement)
 	if agreement.Ends == nil || t.closing.Load() {
 		return
 	}
@@ -132,11 +136,12 @@ func (t *Tunnel) agree(agreement *Agreement) {
 	}))
 }
 
-// credentials says whether an agreement lets credentials through.
+// credentials says whether agreements let credentials through all proxies that read.
 func (t *Tunnel) credentials() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.ContainsFunc(t.under, func(a *Agreement) bool { return a.Credentials })
+	return slices.ContainsFunc(t.under, func(a *Agreement) bool { return a.Credentials }) &&
+		!slices.ContainsFunc(t.members, func(m *member) bool { return !m.credentials })
 }
 
 // standing is nil while all agreements stand. Whoever ends one and then looks finds that nothing more
@@ -144,7 +149,7 @@ func (t *Tunnel) credentials() bool {
 func (t *Tunnel) standing() error {
 	t.mu.Lock()
 	var end *consentEnd
-	for _, a := range t.under {
+	for _, a := range slices.Concat(t.under, t.beside) {
 		if end = a.ended(); end != nil {
 			break
 		}
@@ -336,11 +341,13 @@ func (t *Tunnel) killed(err error) error {
 		e.Err = fmt.Errorf("%w (a verdict about a tunnel without a nonce proves nothing)", err)
 		return e
 	}
-	tbs, verr := verdict.Verify(reset.Verdict, verdict.Expect{Proxy: t.proxy, Nonce: *t.nonce, Authority: t.authority, CheckLeaf: true})
+	k, verr := t.judge(reset.Verdict)
 	if verr != nil {
 		e.Err = fmt.Errorf("%w (%w)", err, verr)
 		return e
 	}
+	tbs := k.tbs
+	e.Proxy = k.name
 	e.SignatureVerified, e.Rule, e.Reason, e.Time = true, tbs.Rule, tbs.Detail, tbs.Time
 	if e.Reason == "" {
 		e.Reason = tbs.Reason.String()

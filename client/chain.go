@@ -1,0 +1,342 @@
+package client
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+
+	"vitrine/frames"
+	"vitrine/internal/evidence"
+	"vitrine/internal/pki"
+	"vitrine/internal/tlsmsg"
+	"vitrine/internal/verdict"
+)
+
+// A member is a proxy of the path behind the first one, whose session hop 1 is. It was verified as that one was, and
+// the user agreed to it too.
+type member struct {
+	certs     []*x509.Certificate // as it showed them, leaf first
+	name      string              // that it was verified for
+	root      [32]byte
+	agreement *Agreement
+	// credentials says that some agreement lets it see them. The tunnel's lock guards it.
+	credentials bool
+}
+
+func (m *member) leaf() *x509.Certificate { return m.certs[0] }
+
+// A path is the members that an attempt names, client side first, and who was asked about on the way.
+type path struct {
+	members []*member
+	asked   []*member
+	stops   []func() bool // of until
+}
+
+// leaves is the proxies of an offer: s's, and the members.
+func (a *attempt) leaves(s *session) [][32]byte {
+	leaves := [][32]byte{pki.LeafHash(s.leaf)}
+	for _, m := range a.path.members {
+		leaves = append(leaves, pki.LeafHash(m.leaf()))
+	}
+	return leaves
+}
+
+// vouches says whether root is that of a proxy of the path.
+func (a *attempt) vouches(root [32]byte) bool {
+	return a.agreed != nil && *a.agreed == root ||
+		slices.ContainsFunc(a.path.members, func(m *member) bool { return m.root == root })
+}
+
+// An aheadError says that evidence leads to a proxy that the request does not name.
+type aheadError struct {
+	link *evidence.Link
+	at   int // its place in the path
+}
+
+func (e *aheadError) Error() string {
+	return fmt.Sprintf("behind %d proxies comes another one, %s, which the request does not name", e.at, e.link.Name)
+}
+
+// notAhead is err for an answer that opened the tunnel, behind which no proxy may show up.
+func notAhead(err error) error {
+	if ahead := (*aheadError)(nil); errors.As(err, &ahead) {
+		return &IntegrityError{What: "the proxy opened a tunnel through another one that nobody agreed to", Err: err}
+	}
+	return err
+}
+
+// walk follows evidence to what it says about the origin. The error is an *aheadError where it ends at a proxy.
+func (a *attempt) walk(v *evidence.Verifier, e *evidence.Evidence) (*evidence.Evidence, error) {
+	p, err := v.Walk(e)
+	if err != nil {
+		return nil, evidenceError(err)
+	}
+	a.rep.Hops = nil
+	for i := range p.Links {
+		a.rep.Hops = append(a.rep.Hops, hopReport(&p.Links[i].Hop))
+	}
+	if p.Ahead != nil {
+		a.rep.Hops = append(a.rep.Hops, hopReport(&p.Ahead.Hop))
+		return nil, &aheadError{link: p.Ahead, at: len(p.Links) + 1}
+	}
+	a.rep.Hops = append(a.rep.Hops, hopReport(&p.Origin.Hop))
+	return p.Origin, nil
+}
+
+// along is intact through as many proxies as there turn out to be: each that shows up is verified, and asked about,
+// and then named.
+func (d *Dialer) along(ctx context.Context, s *session, a *attempt) (t *Tunnel, refused *refusal, err error) {
+	a.path.members = nil
+	known := s.path.get()
+	for i, m := range known {
+		if err := d.join(ctx, s, a, &evidence.Link{Certs: m.certs, Proxy: m.certs[0], Name: m.name}, i+1); err != nil {
+			return nil, nil, err
+		}
+	}
+	// Each round adds a proxy, or replaces some that are no longer what they were. Who finds ever new ones does
+	// not make us go on for ever.
+	for range 2 * tlsmsg.MaxProxies {
+		t, refused, err = d.intactAlong(ctx, s, a)
+		var ahead *aheadError
+		switch {
+		case errors.As(err, &ahead):
+			if err := d.join(ctx, s, a, ahead.link, ahead.at); err != nil {
+				return nil, nil, err
+			}
+			s.path.set(a.path.members)
+			known = nil
+			continue
+		case len(known) > 0 && refusesPath(err):
+			// The proxy goes another way now, or to origins itself.
+			known = nil
+			s.path.set(nil)
+			a.path.members = nil
+			a.rep.Proxies = a.rep.Proxies[:1]
+			continue
+		}
+		return t, refused, err
+	}
+	return nil, nil, &UnreachableError{Party: PartyProxy, Err: errors.New("it leads to another proxy each time")}
+}
+
+// refusesPath says that err may be about the proxies that were named.
+func refusesPath(err error) bool {
+	u, ok := errors.AsType[*UnreachableError](err)
+	return ok && (u.Status == http.StatusBadRequest || u.Status == http.StatusForbidden)
+}
+
+// intactAlong does one CONNECT while everybody's agreements stand.
+func (d *Dialer) intactAlong(ctx context.Context, s *session, a *attempt) (*Tunnel, *refusal, error) {
+	consented := ctx
+	for _, m := range a.path.members {
+		c, stop := m.agreement.within(consented)
+		defer stop()
+		consented = c
+	}
+	t, refused, err := d.intact(consented, s, a)
+	for _, m := range a.path.members {
+		end := m.agreement.ended()
+		if end == nil || ctx.Err() != nil {
+			continue
+		}
+		if t != nil {
+			t.Close()
+		}
+		a.path.stop()
+		d.hop1.closeIdle()
+		d.inners.Clear()
+		return nil, nil, end.trust()
+	}
+	if t == nil {
+		a.path.stop()
+		return nil, refused, err
+	}
+	for _, m := range t.members {
+		t.agreeIn(&t.beside, m.agreement)
+	}
+	t.mu.Lock()
+	t.unwatch, a.path.stops = append(t.unwatch, a.path.stops...), nil
+	t.mu.Unlock()
+	return t, nil, err
+}
+
+// join verifies the proxy that l leads to, asks the user about it, and makes it the at-th of the path, from 0 for
+// hop 1's.
+func (d *Dialer) join(ctx context.Context, s *session, a *attempt, l *evidence.Link, at int) error {
+	chain, err := pki.VerifyProxy(l.Certs, pki.ProxyOptions{Roots: d.ProxyRoots, Name: l.Name, Time: d.now()})
+	if err != nil {
+		return &TrustError{Party: PartyProxy, Err: fmt.Errorf("%s, to which %s leads: %w", l.Name, a.nameBefore(s, at), err)}
+	}
+	if at > len(a.path.members)+1 || at >= tlsmsg.MaxProxies {
+		return &IntegrityError{What: "the evidence leads farther than the path"}
+	}
+	m := &member{certs: l.Certs, name: l.Name, root: pki.SPKIHash(chain[len(chain)-1])}
+	if err := d.askAbout(ctx, a, m); err != nil {
+		return err
+	}
+	a.path.members = append(slices.Clip(a.path.members[:at-1]), m)
+	a.rep.Proxies = append(slices.Clip(a.rep.Proxies[:at]), proxyReport(m.leaf(), m.name))
+	a.rep.Evidence, a.rep.EvidenceBytes, a.rep.Hops = nil, nil, nil // they were for a shorter path
+	return nil
+}
+
+func (a *attempt) nameBefore(s *session, at int) string {
+	if at == 1 || at-2 >= len(a.path.members) {
+		return s.name
+	}
+	return a.path.members[at-2].name
+}
+
+// askAbout asks once in an attempt for each root and name that the path leads to.
+func (d *Dialer) askAbout(ctx context.Context, a *attempt, m *member) error {
+	for _, before := range a.path.asked {
+		if before.root == m.root && before.name == m.name && before.agreement.ended() == nil {
+			m.agreement = before.agreement
+		}
+	}
+	if m.agreement == nil {
+		agreement, err := ask(ctx, d.Consent, m.request(a, a.levels))
+		if err != nil {
+			return err
+		}
+		m.agreement = agreement
+		a.path.asked = append(a.path.asked, m)
+	}
+	if end := m.agreement.ended(); end != nil {
+		return end.trust()
+	}
+	m.credentials = m.agreement.Credentials
+	sealed := slices.ContainsFunc(a.levels, func(l Level) bool { return !l.Readable() })
+	if len(a.fields) > 0 && !m.credentials && !sealed {
+		return keptBack(a.fields, nil)
+	}
+	return nil
+}
+
+// request is the question about m.
+func (m *member) request(a *attempt, levels []Level) *ConsentRequest {
+	return &ConsentRequest{
+		ProxyRootSPKI: m.root,
+		ProxyName:     m.name,
+		ProxySubject:  printable(m.leaf().Subject.String()),
+		Authority:     a.authority,
+		Levels:        slices.Clone(levels),
+		Fields:        slices.Clone(a.fields),
+		Words:         consentWords(m.name, a.authority, levels, a.fields),
+	}
+}
+
+// askMembers asks about the credentials of a for each member of t that may not see them yet.
+func (d *Dialer) askMembers(ctx context.Context, t *Tunnel, a *attempt) error {
+	for _, m := range t.members {
+		t.mu.Lock()
+		lets := m.credentials
+		t.mu.Unlock()
+		if lets {
+			continue
+		}
+		agreement, err := ask(ctx, d.Consent, m.request(a, []Level{t.level}))
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return err
+		case err != nil:
+			if trust, ok := err.(*TrustError); ok && trust.Party == PartyConsent {
+				err = trust.Err
+			}
+			return keptBack(a.fields, err)
+		case !agreement.Credentials:
+			return keptBack(a.fields, nil)
+		}
+		t.mu.Lock()
+		m.credentials = true
+		t.mu.Unlock()
+		t.agreeIn(&t.beside, agreement)
+	}
+	return nil
+}
+
+// firstLets says whether hop 1's proxy may see credentials.
+func (t *Tunnel) firstLets() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.under, func(a *Agreement) bool { return a.Credentials })
+}
+
+// until is closed when any agreement of the path ends; nil where none can.
+func (a *attempt) until() <-chan struct{} {
+	var ends []context.Context
+	if a.agreement.Ends != nil {
+		ends = append(ends, a.agreement.Ends)
+	}
+	for _, m := range a.path.members {
+		if m.agreement.Ends != nil {
+			ends = append(ends, m.agreement.Ends)
+		}
+	}
+	switch len(ends) {
+	case 0:
+		return nil
+	case 1:
+		return ends[0].Done()
+	}
+	any, cancel := context.WithCancel(context.Background())
+	for _, end := range ends {
+		a.path.stops = append(a.path.stops, context.AfterFunc(end, cancel))
+	}
+	return any.Done()
+}
+
+// stop ends what until began, for a tunnel that did not come to be.
+func (p *path) stop() {
+	for _, stop := range p.stops {
+		stop()
+	}
+	p.stops = nil
+}
+
+// A killer is the proxy that killed a tunnel, and why.
+type killer struct {
+	tbs  *frames.VerdictTBS
+	name string
+}
+
+// judge verifies a verdict by the proxy of the path that signed it, and names that one.
+func (t *Tunnel) judge(signed []byte) (*killer, error) {
+	verify := func(leaf *x509.Certificate, name string) (*killer, error) {
+		tbs, err := verdict.Verify(signed, verdict.Expect{Proxy: leaf, Nonce: *t.nonce, Authority: t.authority, CheckLeaf: true})
+		if err != nil {
+			return nil, err
+		}
+		return &killer{tbs, name}, nil
+	}
+	k, err := verify(t.proxy, t.name)
+	for _, m := range t.members {
+		if err == nil || !errors.Is(err, verdict.ErrForeign) {
+			break
+		}
+		k, err = verify(m.leaf(), m.name)
+	}
+	return k, err
+}
+
+// A pathMemory is the way on from a session's proxy, as it was found last. It is bounded by what a path can have.
+type pathMemory struct {
+	mu      sync.Mutex
+	members []*member
+}
+
+func (p *pathMemory) get() []*member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.members
+}
+
+func (p *pathMemory) set(members []*member) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.members = slices.Clone(members)
+}
