@@ -44,6 +44,9 @@ type Pending struct {
 // Begin is [Sign] for a response whose content streams: it adds Signature-Input to h, and the rest follows in the
 // trailer section, for which [Pending.Trailers] is to be announced.
 func Begin(key crypto.Signer, p Params, req *Request, status int, h http.Header) (*Pending, error) {
+	if len(h.Values(SignatureHeader)) > 0 {
+		return nil, fail(ErrMalformed, "the response has a signature in its head, and a field is in one section alone")
+	}
 	d, err := newDraft(key, p, req, status, h, newComponent("content-digest", "tr"))
 	if err != nil {
 		return nil, err
