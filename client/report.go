@@ -23,6 +23,7 @@ type Report struct {
 	Bytes      int64            // of the response's body, delivered
 	BodySHA256 string           // of those bytes, in hex; "" when there was no response
 	Proxies    []ProxyReport    // who could read or stop it, client side first
+	Hops       []HopReport      // behind each of Proxies, in their order, as far as evidence came; the last is Evidence.Hop
 	Evidence   *EvidenceReport  // nil when the proxy showed none
 	Inner      *InnerReport     // the TLS session with the origin; nil when there was none
 	Signature  *SignatureReport // the origin's, over the response; nil where there is none, or none was wanted
@@ -37,7 +38,7 @@ type Report struct {
 	Proxy  *x509.Certificate
 }
 
-// A ProxyReport names a proxy by its certificate, which was verified on hop 1.
+// A ProxyReport names a proxy by its certificate, which was verified on hop 1, or in the evidence of the proxy before.
 type ProxyReport struct {
 	Subject string `json:"subject"`
 	SPKI    string `json:"spki_sha256"`
@@ -114,6 +115,10 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	if proxies == nil {
 		proxies = []ProxyReport{}
 	}
+	hops := r.Hops
+	if hops == nil {
+		hops = []HopReport{}
+	}
 	return json.Marshal(struct {
 		Level      *Level           `json:"level"`
 		Status     *int             `json:"status"`
@@ -121,13 +126,14 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 		BodySHA256 *string          `json:"body_sha256"`
 		Bytes      int64            `json:"bytes"`
 		Proxies    []ProxyReport    `json:"proxies"`
+		Hops       []HopReport      `json:"hops"`
 		Evidence   *EvidenceReport  `json:"evidence"`
 		Inner      *InnerReport     `json:"inner"`
 		Signature  *SignatureReport `json:"signature"`
 		Killed     *KilledReport    `json:"killed"`
 		Error      *string          `json:"error"`
 	}{
-		orNull(r.Level), orNull(r.Status), r.Exit, orNull(r.BodySHA256), r.Bytes, proxies, r.Evidence, r.Inner, r.Signature, r.Killed, orNull(r.Error),
+		orNull(r.Level), orNull(r.Status), r.Exit, orNull(r.BodySHA256), r.Bytes, proxies, hops, r.Evidence, r.Inner, r.Signature, r.Killed, orNull(r.Error),
 	})
 }
 
