@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -23,6 +24,8 @@ type Offer struct {
 	// Worked says that the authority was reached before at a level that cannot be had now: at intact, or with
 	// signed responses. Who can make a proxy forget that could have every user read at less.
 	Worked bool
+	// Fields names the credentials that the request carries, as a [ConsentRequest] does.
+	Fields []string
 	// Evidence is what the proxy showed; nil when it showed none.
 	Evidence *EvidenceReport
 }
@@ -50,11 +53,48 @@ func choiceWords(l Level, name, authority string) string {
 	return l.Words()
 }
 
-// offerTo is what can be had after r; nil when nothing can.
-func (d *Dialer) offerTo(s *session, a *attempt, r *refusal, worked bool, why string) *Offer {
+// belowIntact decides what follows a refusal: Blind, Direct, or the level of a route.
+func (d *Dialer) belowIntact(ctx context.Context, s *session, a *attempt, r *refusal) (Level, error) {
+	if a.chosen == "" && a.accepts(Intact) {
+		switch {
+		case d.reached(a.authority, Intact):
+			// Who can make a proxy forget intact could otherwise have every user read at less.
+			return d.choose(ctx, s, a, r, "it was reached at intact before, so less than that is the user's to judge", true)
+		case !r.justified:
+			return d.choose(ctx, s, a, r, r.why, false)
+		}
+	}
+	below := r.level()
+	switch {
+	case a.carriesAt(below):
+		return below, nil
+	case a.accepts(Blind) && (r.offers(fields.Blind) || r.served):
+		return Blind, nil
+	case a.accepts(Direct):
+		return Direct, nil
+	}
+	return d.choose(ctx, s, a, r, r.why, false)
+}
+
+// carriesAt says whether an exchange on a route of level l can come to a level that is accepted.
+func (a *attempt) carriesAt(l Level) bool {
+	switch l {
+	case Attested:
+		return a.accepts(Attested) || a.accepts(Signed)
+	case Claimed:
+		return a.accepts(Claimed)
+	}
+	return false
+}
+
+// choose asks the user, where there is something to choose and somebody to ask. why is why there is need to.
+func (d *Dialer) choose(ctx context.Context, s *session, a *attempt, r *refusal, why string, worked bool) (Level, error) {
+	// Who accepts intact and is told that it may be the proxy's doing has to ask for less alone.
+	besides := !a.accepts(Intact) || r.justified && !worked
+	refused := r.levelError(a, why, besides)
 	o := &Offer{
 		Authority: a.authority, ProxyName: s.name, ProxyRootSPKI: s.root, Accepted: slices.Clone(a.levels),
-		Why: why, Justified: r.justified, Worked: worked, Evidence: a.rep.Evidence,
+		Why: why, Justified: r.justified, Worked: worked, Evidence: a.rep.Evidence, Fields: slices.Clone(a.fields),
 	}
 	add := func(l Level) {
 		o.Choices = append(o.Choices, Choice{Level: l, Words: choiceWords(l, s.name, a.authority)})
@@ -62,16 +102,23 @@ func (d *Dialer) offerTo(s *session, a *attempt, r *refusal, worked bool, why st
 	if r.offers(fields.Blind) {
 		add(Blind)
 	}
-	if r.offers(fields.Split) {
-		switch {
-		case r.claim:
-			add(Claimed)
-		case r.justified:
-			add(Attested)
-		}
+	if l := r.level(); l != "" && a.split {
+		add(l)
 	}
-	if len(o.Choices) == 0 {
-		return nil
+	if d.Choose == nil || len(o.Choices) == 0 {
+		return "", refused
 	}
-	return o
+	l, err := d.Choose(ctx, o)
+	switch {
+	case ctx.Err() != nil:
+		return "", step(ctx, nil)
+	case err != nil || l == "":
+		refused.Err = err
+		return "", refused
+	case !slices.ContainsFunc(o.Choices, func(c Choice) bool { return c.Level == l }):
+		return "", fmt.Errorf("client: Choose returned %q, which was not on offer", string(l))
+	}
+	a.chosen = l
+	a.levels = append(slices.Clone(a.levels), l)
+	return l, nil
 }

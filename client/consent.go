@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -22,8 +23,8 @@ type ConsentRequest struct {
 	Words  string // what a reader sees, in words
 }
 
-// Consent says what the user agrees to. Ask is called before each CONNECT, after the proxy's certificate
-// was verified, with the context of the request that wants the tunnel. It may ask, look up what is
+// Consent says what the user agrees to. Ask is called before each CONNECT, and before each request at a level
+// without a tunnel, after the proxy's certificate was verified, with the context of the request that it is for. It may ask, look up what is
 // stored, and be called from several goroutines at once. An error means no. [Once] is the simplest
 // Consent; package client/consent has those that ask and store.
 type Consent interface {
@@ -99,7 +100,15 @@ func consentWords(name, authority string, levels []Level, credentials []string) 
 	if !readable {
 		return fmt.Sprintf("The proxy %s learns that you speak with %s, when, and how much. It can end the connection; it can read and change nothing.", name, authority)
 	}
-	s := fmt.Sprintf("The proxy %s, and whoever it lets in, reads everything that you and %s say to each other: addresses, header fields, forms and pages. It can end an exchange; what it changes is noticed.", name, authority)
+	s := fmt.Sprintf("The proxy %s, and whoever it lets in, reads everything that you and %s say to each other: addresses, header fields, forms and pages. It can end an exchange; ", name, authority)
+	switch {
+	case slices.Contains(levels, Attested) || slices.Contains(levels, Claimed):
+		s += "where you accept that it ends TLS itself, it can change what passes without being noticed."
+	case slices.Contains(levels, Signed):
+		s += "where the origin signs its responses, it could change what you send, and otherwise what it changes is noticed."
+	default:
+		s += "what it changes is noticed."
+	}
 	if len(credentials) > 0 {
 		s += fmt.Sprintf(" That includes passwords, cookies and tokens, which a reader can use elsewhere; here: %s.", strings.Join(credentials, ", "))
 	}

@@ -35,7 +35,7 @@ type Dialer struct {
 	Certificates []tls.Certificate
 	// Levels is the set of levels that the user accepts. Default: {Intact}.
 	Levels []Level
-	// Consent is asked before each CONNECT, and again before credentials leave where only reading was agreed
+	// Consent is asked before each CONNECT and each request without a tunnel, and again before credentials leave where only reading was agreed
 	// to. Default: nobody consents, and no CONNECT leaves.
 	Consent Consent
 	// Choose is asked when a proxy refuses with 470 and no accepted level can be had. It returns one of the
@@ -113,10 +113,16 @@ func (t Timeouts) connect() time.Duration  { return orDefault(t.Connect, 30*time
 func (t Timeouts) inner() time.Duration    { return orDefault(t.Inner, 10*time.Second) }
 
 // DialTunnel opens a tunnel to authority, "host:port", at the best of the accepted levels that can be
-// had: intact before blind before direct. ctx ends every wait; it has no effect on the tunnel afterwards.
+// had: intact before blind before direct; the others have no tunnels. ctx ends every wait; it has no effect on the tunnel afterwards.
 func (d *Dialer) DialTunnel(ctx context.Context, authority string) (*Tunnel, error) {
 	rep := new(Report)
 	a, err := d.newAttempt(authority, rep)
+	if err == nil && !slices.ContainsFunc(a.levels, a.accepts) {
+		err = &LevelError{
+			Authority: a.authority, Accepted: a.levels,
+			Why: "at these levels there are no tunnels: they are of requests, which a Transport sends",
+		}
+	}
 	if err != nil {
 		return nil, reported(err, rep)
 	}
@@ -173,6 +179,9 @@ type attempt struct {
 	agreed    *[32]byte // the root that the user agreed to
 	path      path      // behind that proxy
 	agreement *Agreement
+	split     bool                   // it is for an exchange, which needs no tunnel
+	chosen    Level                  // what Choose answered; it is among levels, too
+	route     *route                 // what was found in the place of a tunnel, reserved
 	room      func() (enough func()) // begins to make room for a CONNECT; may be nil
 }
 
@@ -184,11 +193,6 @@ func (d *Dialer) newAttempt(authority string, rep *Report) (*attempt, error) {
 	a := &attempt{levels: levels, rep: rep}
 	if a.authority, a.host, a.port, err = canonicalAuthority(authority); err != nil {
 		return nil, fmt.Errorf("client: authority %q: %w", authority, err)
-	}
-	for _, l := range levels {
-		if !l.reachable() {
-			return nil, &LevelError{Authority: a.authority, Accepted: levels, Why: fmt.Sprintf("level %s is not reachable in this version", l)}
-		}
 	}
 	return a, nil
 }
@@ -210,7 +214,14 @@ func canonicalAuthority(s string) (authority, host string, port int, err error) 
 	return authority, host, port, err
 }
 
-func (a *attempt) accepts(l Level) bool { return slices.Contains(a.levels, l) }
+func (a *attempt) accepts(l Level) bool {
+	return slices.Contains(a.levels, l) && (a.split || !l.split())
+}
+
+// reads says that the attempt begins with a CONNECT for a tunnel that the proxy reads, or would read.
+func (a *attempt) reads() bool {
+	return slices.ContainsFunc(a.levels, func(l Level) bool { return l.Readable() && a.accepts(l) })
+}
 
 // open tries the accepted levels, best first.
 func (d *Dialer) open(ctx context.Context, a *attempt) (*Tunnel, error) {
@@ -225,7 +236,7 @@ func (d *Dialer) open(ctx context.Context, a *attempt) (*Tunnel, error) {
 }
 
 func (d *Dialer) openBest(ctx context.Context, a *attempt) (*Tunnel, error) {
-	if !a.accepts(Intact) && !a.accepts(Blind) {
+	if !a.reads() && !a.accepts(Blind) {
 		return d.direct(ctx, a)
 	}
 	for try := 0; ; try++ {
@@ -245,7 +256,7 @@ func (d *Dialer) openBest(ctx context.Context, a *attempt) (*Tunnel, error) {
 	}
 }
 
-// through opens a tunnel over s. Its error wraps *hop.RetryError when another session may do better.
+// through opens a tunnel over s, or sets a's route and returns neither a tunnel nor an error. Its error wraps *hop.RetryError when another session may do better.
 func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, error) {
 	a.rep.Proxies, a.rep.Proxy = []ProxyReport{proxyReport(s.leaf, s.name)}, s.leaf
 	if err := d.askConsent(ctx, s, a); err != nil {
@@ -261,6 +272,7 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 		if t != nil {
 			t.Close()
 		}
+		a.leave()
 		d.hop1.closeIdle()
 		d.inners.Clear()
 		return nil, end.trust()
@@ -268,7 +280,7 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 	switch {
 	case direct:
 		return d.direct(ctx, a) // which no proxy carries
-	case err != nil:
+	case err != nil, a.route != nil:
 		return nil, err
 	}
 	t.root = s.root
@@ -276,17 +288,24 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 	return t, nil
 }
 
-// readOrCarried opens a tunnel at intact or blind. direct says that neither can be had, and that
-// the user accepts none.
+// readOrCarried opens a tunnel at intact or blind, or finds a route. direct says that none of them can be had, and
+// that the user accepts to do without the proxy.
 func (d *Dialer) readOrCarried(ctx context.Context, s *session, a *attempt) (t *Tunnel, direct bool, err error) {
-	if a.accepts(Intact) {
+	if a.reads() {
+		if found, err := d.known(ctx, s, a); found || err != nil {
+			return nil, false, err
+		}
 		t, refused, err := d.along(ctx, s, a)
 		if refused == nil {
 			return t, false, err
 		}
-		next, err := d.belowIntact(a, refused)
-		if err != nil || next == Direct {
+		next, err := d.belowIntact(ctx, s, a, refused)
+		switch {
+		case err != nil || next == Direct:
 			return nil, err == nil, err
+		case next != Blind:
+			a.route = s.routes.add(d, a, refused.route(s, a, d.now()))
+			return nil, false, nil
 		}
 	}
 	t, refused, err := d.blind(ctx, s, a)
@@ -355,22 +374,6 @@ func (d *Dialer) askAgain(ctx context.Context, t *Tunnel, a *attempt) error {
 	}
 	t.agree(agreement)
 	return d.askMembers(ctx, t, a)
-}
-
-// belowIntact decides what follows a 470 to a user who accepts intact.
-func (d *Dialer) belowIntact(a *attempt, r *refusal) (Level, error) {
-	switch {
-	case d.reached(a.authority, Intact):
-		// Who can make a proxy forget intact could otherwise have every user read at less.
-		return "", r.levelError(a, "it was reached at intact before, so less than that is the user's to judge", false)
-	case !r.justified:
-		return "", r.levelError(a, r.why, false)
-	case a.accepts(Blind) && r.offers(fields.Blind):
-		return Blind, nil
-	case a.accepts(Direct):
-		return Direct, nil
-	}
-	return "", r.levelError(a, r.why, true)
 }
 
 func (d *Dialer) now() time.Time {

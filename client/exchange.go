@@ -29,6 +29,7 @@ type exchange struct {
 	body io.ReadCloser // of the next send
 	once *onceBody     // what body is, unless there is nothing to close
 
+	digested  bool     // the request has the digest of its content
 	announced []string // the names in the request's trailer at its beginning
 }
 
@@ -46,14 +47,22 @@ func (x *exchange) run() (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.fields = credentialsOf(x.req)
-	for {
+	a.fields, a.split = credentialsOf(x.req), true
+	for sends := 1; ; {
 		// Each exchange has a report of its own, because the tunnel outlives it.
 		a.rep = new(Report)
 		c, fresh, err := x.pool.take(ctx, a)
 		if err != nil {
 			*x.rep = *a.rep
 			return nil, err
+		}
+		if c == nil {
+			resp, again, err := x.split(a)
+			if err == nil || !again || sends == maxSplitSends || !x.rewind() {
+				return resp, err
+			}
+			sends++
+			continue
 		}
 		*x.rep = *c.tunnel.Report()
 		if err := x.pool.permit(ctx, c, a, fresh); err != nil {
@@ -108,10 +117,7 @@ func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
 	state := c.tunnel.ConnectionState()
 	resp.TLS = &state
 	resp.Request = x.req.WithContext(withReport(ctx, x.rep))
-	b := &responseBody{x: x, c: c, rc: resp.Body}
-	if !x.t.SkipDigest {
-		b.sum = sha256.New()
-	}
+	b := newResponseBody(x, resp.Body, func(err error) error { return x.failure(c, err) })
 	if resp.Body == http.NoBody {
 		b.finish()
 	} else {
@@ -316,14 +322,22 @@ func (b *onceBody) settle(shut bool) {
 
 // A responseBody completes the report as it is read.
 type responseBody struct {
-	x  *exchange
-	c  *conn
-	rc io.ReadCloser
+	x    *exchange
+	rc   io.ReadCloser
+	fail func(error) error // types what Read returns
 
 	mu   sync.Mutex // Close may come from another goroutine than Read
 	sum  hash.Hash
 	done bool
 	err  error // what Read returned last
+}
+
+func newResponseBody(x *exchange, rc io.ReadCloser, fail func(error) error) *responseBody {
+	b := &responseBody{x: x, rc: rc, fail: fail}
+	if !x.t.SkipDigest {
+		b.sum = sha256.New()
+	}
+	return b
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
@@ -348,7 +362,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	case err == io.EOF, b.done:
 		b.finish()
 	default:
-		err = b.x.failure(b.c, err)
+		err = b.fail(err)
 		b.finish()
 		err = reported(err, b.x.rep)
 	}

@@ -48,6 +48,10 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 		refused, err := refusalOf(resp, a.authority, check)
 		return nil, refused, err
 	}
+	if !a.accepts(Intact) {
+		stream.Reset(hop.Cancel) // nothing is sent through it
+		return nil, &refusal{served: true, options: []fields.Mode{fields.Intact}, why: "the origin speaks inner sessions, and intact is not among the accepted levels"}, nil
+	}
 	result, err := check()
 	if err != nil {
 		stream.Reset(hop.Cancel)

@@ -18,11 +18,13 @@ const (
 	Blind Level = "blind"
 	// Intact is an inner session that the proxy can read and nobody can change.
 	Intact Level = "intact"
-	// Signed, Attested and Claimed are levels of a proxy that could change what it carries. This
-	// version reaches none of them; to accept one is a [LevelError].
-	Signed   Level = "signed"
+	// Signed is a response that the origin signed, through a proxy that could change the request.
+	Signed Level = "signed"
+	// Attested is an exchange with a proxy that could change it, and whose connection the origin's key
+	// answered for.
 	Attested Level = "attested"
-	Claimed  Level = "claimed"
+	// Claimed is an exchange with a proxy that could change it, on the proxy's word alone.
+	Claimed Level = "claimed"
 )
 
 // ParseLevel reads a level's name.
@@ -41,7 +43,8 @@ func (l Level) known() bool {
 // Readable says whether somebody other than client and origin can read an exchange of this level.
 func (l Level) Readable() bool { return l != Direct && l != Blind }
 
-func (l Level) reachable() bool { return l == Direct || l == Blind || l == Intact }
+// split says that a proxy which could change the exchange carries it, as a request on hop 1 and no tunnel.
+func (l Level) split() bool { return l == Signed || l == Attested || l == Claimed }
 
 // Words says in a sentence who could read and who could change an exchange of this level.
 func (l Level) Words() string {

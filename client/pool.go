@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"vitrine/internal/hop"
 )
 
 // A pool holds the tunnels of a Transport. No method of an http.ClientConn is called while mu is held:
@@ -18,10 +20,11 @@ type pool struct {
 	keep        bool
 
 	mu      sync.Mutex
-	idle    map[string][]*conn // by authority, the last used at the end
-	all     map[*conn]struct{} // idle and busy
-	slots   int                // tunnels open or being opened
-	changed chan struct{}      // closed and replaced when a slot or a tunnel became free
+	idle    map[string][]*conn          // by authority, the last used at the end
+	all     map[*conn]struct{}          // idle and busy
+	slots   int                         // tunnels open or being opened, and exchanges without one
+	changed chan struct{}               // closed and replaced when a slot or a tunnel became free
+	splits  map[*splitExchange]struct{} // under way; each has a slot
 	closed  bool
 	wg      sync.WaitGroup // timers that run, and closings
 }
@@ -50,7 +53,8 @@ type turnsKey struct{}
 // allow fewer streams than max tunnels.
 const roomPatience = time.Second
 
-// take returns an idle tunnel to a's authority, reserved, or opens one; fresh says which.
+// take returns an idle tunnel to a's authority, reserved, or opens one; fresh says which. Where the exchange goes
+// without a tunnel, it returns none and sets a's route, and the caller has a slot.
 func (p *pool) take(ctx context.Context, a *attempt) (c *conn, fresh bool, err error) {
 	for {
 		p.mu.Lock()
@@ -110,7 +114,11 @@ func (p *pool) dial(ctx context.Context, a *attempt) (*conn, error) {
 		p.release()
 		return nil, err
 	}
-	c := &conn{p: p, key: a.authority, tunnel: t, turns: newTurns(t)}
+	if t == nil {
+		return nil, nil
+	}
+	// What was chosen was chosen once.
+	c := &conn{p: p, key: a.authority, tunnel: t, turns: newTurns(t), last: a.chosen == t.level}
 	c.cc, err = p.base.NewClientConn(context.WithValue(ctx, turnsKey{}, c.turns), "https", a.authority)
 	if err == nil {
 		err = c.cc.Reserve()
@@ -347,6 +355,7 @@ func (p *pool) closeIdle() {
 		c.cc.Close()
 		p.remove(c)
 	}
+	p.dialer.hop1.forget()
 	p.dialer.hop1.closeIdle()
 }
 
@@ -365,6 +374,9 @@ func (p *pool) close() error {
 	}
 	for _, c := range all {
 		p.unidleLocked(c)
+	}
+	for e := range p.splits {
+		e.asked.Reset(hop.Cancel)
 	}
 	p.wakeLocked()
 	p.mu.Unlock()

@@ -22,10 +22,29 @@ type refusal struct {
 	justified bool
 	// claim says that the evidence is the proxy's word about the origin.
 	claim bool
-	why   string
+	// served says that it was no 470: the tunnel opened, and the user accepts none.
+	served bool
+	why    string
+
+	// What was verified; nil where there was nothing to verify.
+	result *evidence.Result
+	raw    []byte
 }
 
 func (r *refusal) offers(m fields.Mode) bool { return slices.Contains(r.options, m) }
+
+// level is what an exchange with a proxy that could change it is at; "" where there can be none.
+func (r *refusal) level() Level {
+	switch {
+	case !r.offers(fields.Split):
+		return ""
+	case r.claim:
+		return Claimed
+	case r.justified:
+		return Attested
+	}
+	return ""
+}
 
 // levelError names what is on offer, and what to accept for it. Who accepts intact gets less besides only
 // where that is justified; else the lower level has to be asked for alone.
@@ -35,11 +54,14 @@ func (r *refusal) levelError(a *attempt, why string, besides bool) *LevelError {
 		e.Offered = append(e.Offered, string(o))
 	}
 	option := Level("")
+	below := r.level()
 	switch {
 	case !a.accepts(Intact) && r.offers(fields.Intact):
 		option = Intact
 	case r.offers(fields.Blind) && !(besides && a.accepts(Blind)):
 		option = Blind
+	case a.split && below != "" && !(besides && a.accepts(below)):
+		option = below
 	default:
 		return e
 	}
@@ -72,6 +94,7 @@ func refusalOf(resp *hop.Response, authority string, check func() (*evidence.Res
 	if err != nil {
 		return nil, err
 	}
+	r.result, r.raw = result, resp.Evidence
 	switch {
 	case result.Kind == evidence.Claim:
 		r.claim = true

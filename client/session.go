@@ -24,6 +24,8 @@ type session struct {
 	root [32]byte // SHA-256 of the root's SubjectPublicKeyInfo
 	name string   // that the leaf was verified for
 	path pathMemory
+
+	routes routes
 }
 
 // sessions holds the one hop 1 of a Dialer. Dials are the Dialer's own, so that a request that gives up
@@ -32,7 +34,7 @@ type sessions struct {
 	mu      sync.Mutex
 	current *session
 	dialing *dialing
-	tunnels int // open, for closeIdle
+	tunnels int // open, and exchanges without one, for closeIdle
 	ctx     context.Context
 	cancel  context.CancelFunc
 	closed  bool
@@ -117,6 +119,7 @@ func (h *sessions) retireLocked(s *session) {
 		return
 	}
 	h.current = nil
+	s.routes.clear(true)
 	ctx := h.ctx
 	h.wg.Go(func() {
 		s.Drain(ctx)
@@ -130,6 +133,16 @@ func (h *sessions) count(n int) {
 	h.mu.Lock()
 	h.tunnels += n
 	h.mu.Unlock()
+}
+
+// forget drops the routes of the hop 1 that is in use.
+func (h *sessions) forget() {
+	h.mu.Lock()
+	s := h.current
+	h.mu.Unlock()
+	if s != nil {
+		s.routes.clear(false)
+	}
 }
 
 // own runs f as a goroutine of the Dialer, which close waits for; not at all once it is closed, when
@@ -168,6 +181,7 @@ func (h *sessions) close() {
 	h.current = nil
 	h.mu.Unlock()
 	if s != nil {
+		s.routes.clear(true)
 		ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
 		s.Drain(ctx)
 		stop()

@@ -80,6 +80,7 @@ func (t *Transport) start() *pool {
 			keep:        t.IdleTimeout >= 0,
 			idle:        make(map[string][]*conn),
 			all:         make(map[*conn]struct{}),
+			splits:      make(map[*splitExchange]struct{}),
 			changed:     make(chan struct{}),
 		}
 		if t.pool.max <= 0 {

@@ -454,14 +454,14 @@ func TestLowerOfferAfterIntactNeedsTheUser(t *testing.T) {
 	}
 }
 
-func TestLevelsThatThisVersionDoesNotReach(t *testing.T) {
+func TestLevelsWithoutATunnelOpenNone(t *testing.T) {
 	w := newWorld(t)
-	for _, l := range []Level{Signed, Attested, Claimed} {
-		_, _, err := tryGet(t, w.transport(func(tr *Transport) { tr.Levels = []Level{Intact, l} }), "https://origin.example/")
-		var level *LevelError
-		if !errors.As(err, &level) || !strings.Contains(err.Error(), string(l)+" is not reachable") {
-			t.Errorf("%s: %v", l, err)
-		}
+	d := &Dialer{Proxy: "https://proxy.example:8443", Levels: []Level{Signed, Attested, Claimed}, NetDial: w.netDial}
+	defer d.Close()
+	_, err := d.DialTunnel(t.Context(), "origin.example:443")
+	var level *LevelError
+	if !errors.As(err, &level) || !strings.Contains(err.Error(), "there are no tunnels") {
+		t.Error(err)
 	}
 	if _, _, err := tryGet(t, w.transport(func(tr *Transport) { tr.Levels = []Level{"inspected"} }), "https://origin.example/"); err == nil {
 		t.Error("an unknown level is accepted")

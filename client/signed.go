@@ -1,0 +1,156 @@
+package client
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+	"vitrine/internal/httpsig"
+)
+
+// A signature is what is known of the origin's over one response.
+type signature struct {
+	req     *httpsig.Request
+	read    *httpsig.Signature
+	content io.Writer
+}
+
+// newSignature is for req, as it leaves.
+func newSignature(req *hop.Request) *signature {
+	sent := req.Header.Clone()
+	sent.Del(fields.EvidenceID) // the proxy's, and no business of the origin's
+	return &signature{
+		req:     &httpsig.Request{Method: req.Method, TargetURI: httpsig.TargetURI(req.Authority, req.Path), Header: sent},
+		content: io.Discard,
+	}
+}
+
+// sign finds the origin's signature in the head of answer, and decides the level. What is not covered goes.
+func (e *splitExchange) sign(a *attempt, answer *hop.Response) error {
+	if e.signature == nil {
+		return nil
+	}
+	h := answer.Header
+	read, err := httpsig.Read(e.signature.req, answer.Status, h)
+	if errors.Is(err, httpsig.ErrUnsigned) {
+		e.signature = nil
+		return e.unsigned(a)
+	}
+	if err != nil {
+		return &IntegrityError{What: "the signature of the response does not hold", Err: err}
+	}
+	rep := &SignatureReport{
+		KeyID: hex.EncodeToString(read.Params.KeyID[:]), Created: read.Params.Created, Expires: read.Params.Expires, Covered: read.Covered(),
+	}
+	e.x.rep.Signature = rep
+	if err := read.Check(e.route.origin, e.probe.offer.Nonce, e.d.now()); err != nil {
+		return &IntegrityError{What: "the signature of the response does not hold", Err: err}
+	}
+	rep.Fresh, rep.ReplayableUntil = read.Fresh, read.ReplayableUntil
+	read.Strip(h)
+	e.signature.read, e.signature.content = read, read.Body()
+	e.x.rep.Level = Signed
+	return nil
+}
+
+// unsigned is for a response without a signature to a user who accepts signed.
+func (e *splitExchange) unsigned(a *attempt) error {
+	below := e.route.level
+	why := "the origin did not sign its response"
+	switch {
+	case e.d.reached(e.route.authority, Signed) && a.chosen != below:
+		why = "its responses were signed before, so less than that is the user's to judge"
+		return e.levelError(a, why, string(below))
+	case a.accepts(below):
+		return nil
+	}
+	return e.levelError(a, why, join(append(append([]Level(nil), a.levels...), below), ","))
+}
+
+func (e *splitExchange) levelError(a *attempt, why, option string) error {
+	e.x.rep.Level = ""
+	l := &LevelError{Authority: a.authority, Accepted: a.levels, Why: why, Option: option}
+	for _, m := range e.route.options {
+		l.Offered = append(l.Offered, string(m))
+	}
+	return l
+}
+
+// finish judges the whole response, with the trailer section h, of which only what is signed is left.
+func (s *signature) finish(h http.Header) error {
+	if err := s.read.Finish(h); err != nil {
+		return &IntegrityError{What: "the response is not what the origin signed", Err: err}
+	}
+	s.read.StripTrailer(h)
+	return nil
+}
+
+// verified is called when the signature over the whole response holds.
+func (e *splitExchange) verified() {
+	e.x.rep.Signature.Verified = true
+	e.d.memory().Remember(e.route.authority, Signed)
+}
+
+// digestBody gives the request the digest of its content, which the origin signs with its response: without it a proxy could
+// change what the response answers.
+func (x *exchange) digestBody() error {
+	if x.digested || x.body == nil || x.body == http.NoBody || len(x.req.Header.Values(httpsig.ContentDigest)) > 0 {
+		return nil
+	}
+	ctx := x.req.Context()
+	sum := sha256.New()
+	req := x.req.WithContext(ctx)
+	if x.req.GetBody != nil {
+		body, err := x.req.GetBody()
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		stop := false
+		_, err = io.Copy(sum, readerFunc(func(p []byte) (int, error) {
+			if stop = ctx.Err() != nil; stop {
+				return 0, ctx.Err()
+			}
+			return body.Read(p)
+		}))
+		switch {
+		case stop:
+			return step(ctx, nil)
+		case err != nil:
+			return err
+		}
+	} else {
+		p, err := readSpool(x.body)
+		if err != nil {
+			return err
+		}
+		x.closeBody()
+		sum.Write(p)
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(p)), nil }
+		req.ContentLength = int64(len(p))
+	}
+	req.Header = x.req.Header.Clone()
+	req.Header.Set(httpsig.ContentDigest, httpsig.FormatDigest([32]byte(sum.Sum(nil))))
+	spooled := x.req.GetBody == nil
+	x.req, x.digested = req, true
+	if !spooled {
+		return nil
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return err
+	}
+	req.Body = body
+	x.setBody(body)
+	return nil
+}
+
+// A readerFunc is an [io.Reader].
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

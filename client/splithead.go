@@ -1,0 +1,157 @@
+package client
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"vitrine/internal/evidence"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+	"vitrine/internal/pki"
+	"vitrine/internal/tlsmsg"
+)
+
+// A probe is the request for evidence that goes with one exchange.
+type probe struct {
+	offer   *tlsmsg.InspectionOffer
+	request []byte
+	sent    time.Time
+}
+
+func newProbe(s *session, authority string) (*probe, error) {
+	p := &probe{offer: &tlsmsg.InspectionOffer{Proxies: [][32]byte{pki.LeafHash(s.leaf)}, Authority: authority}}
+	if _, err := rand.Read(p.offer.Nonce[:]); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.request, err = evidence.RequestFor(p.offer); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return p, nil
+}
+
+// hopByHop are the fields of one connection (RFC 9110, section 7.6.1), beside those that Connection names, and
+// those that the carrier writes.
+func hopByHop() []string {
+	return []string{
+		"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Transfer-Encoding", "Upgrade",
+		"Host", "Content-Length", "Trailer",
+	}
+}
+
+// splitRequest is req as it leaves on hop 1, in the way in which net/http would send it over HTTP/2.
+func splitRequest(req *http.Request, authority string) (*hop.Request, error) {
+	if len(req.Header["Upgrade"]) > 0 {
+		return nil, errors.New("client: a request for another protocol, which this transport does not carry")
+	}
+	host := hostOf(req, authority)
+	if host != strings.TrimSuffix(authority, ":443") {
+		return nil, fmt.Errorf("client: the request's Host is not that of its URL")
+	}
+	h := make(http.Header, len(req.Header)+4)
+	drop := append(hopByHop(), http.CanonicalHeaderKey(fields.EvidenceID), http.CanonicalHeaderKey(fields.EvidenceRequest))
+	for _, line := range req.Header["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			drop = append(drop, http.CanonicalHeaderKey(strings.TrimSpace(name)))
+		}
+	}
+	for name, values := range req.Header {
+		if name = http.CanonicalHeaderKey(name); !slices.Contains(drop, name) {
+			h[name] = append(h[name], values...)
+		}
+	}
+	if headerHas(req.Header["Te"], "trailers") {
+		h.Set("Te", "trailers")
+	}
+	if cookies := h["Cookie"]; len(cookies) > 1 {
+		h.Set("Cookie", strings.Join(cookies, "; ")) // in pieces it may be put together otherwise (RFC 9113, section 8.2.3)
+	}
+	switch agent, ok := h["User-Agent"]; {
+	case !ok:
+		h.Set("User-Agent", "Go-http-client/2.0")
+	case len(agent) == 0 || agent[0] == "":
+		h.Del("User-Agent")
+	}
+	method := req.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	none := req.Body == nil || req.Body == http.NoBody
+	switch {
+	case !none && req.ContentLength > 0:
+		h.Set("Content-Length", strconv.FormatInt(req.ContentLength, 10))
+	case none && (method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch):
+		h.Set("Content-Length", "0")
+	}
+	if names := slices.Sorted(maps.Keys(req.Trailer)); len(names) > 0 && !none {
+		if slices.ContainsFunc(names, func(name string) bool { return !httpguts.ValidTrailerHeader(name) }) {
+			return nil, errors.New("client: a trailer field that may not be one")
+		}
+		h.Set("Trailer", strings.Join(names, ", "))
+	}
+	return &hop.Request{Method: method, Authority: host, Path: req.URL.RequestURI(), Header: h}, nil
+}
+
+// splitTrailer is a trailer section without the fields that never got a value.
+func splitTrailer(h http.Header) http.Header {
+	h = h.Clone()
+	maps.DeleteFunc(h, func(_ string, values []string) bool { return len(values) == 0 })
+	return h
+}
+
+// announced takes the names in h's Trailer, as [http.Response] has them.
+func announced(h http.Header) http.Header {
+	var trailer http.Header
+	for _, line := range h["Trailer"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if !httpguts.ValidTrailerHeader(name) {
+				continue
+			}
+			if trailer == nil {
+				trailer = make(http.Header)
+			}
+			trailer[name] = nil
+		}
+	}
+	h.Del("Trailer")
+	return trailer
+}
+
+// contentLength is that of a response; -1 for unknown. The carrier checks content against it.
+func contentLength(h http.Header) int64 {
+	values := h["Content-Length"]
+	if len(values) == 0 {
+		return -1
+	}
+	n, err := strconv.ParseUint(values[0], 10, 63)
+	if err != nil {
+		return -1
+	}
+	return int64(n)
+}
+
+// headerHas says whether a list of tokens has one, whatever its case.
+func headerHas(lines []string, token string) bool {
+	return httpguts.HeaderValuesContainsToken(lines, token)
+}
+
+// headerSize is that of RFC 9113, section 6.5.2.
+func headerSize(h http.Header) int64 {
+	n := 0
+	for name, values := range h {
+		for _, v := range values {
+			n += len(name) + len(v) + 32
+		}
+	}
+	return int64(n)
+}
