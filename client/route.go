@@ -23,6 +23,7 @@ type route struct {
 	shared    bool              // the connection carries several exchanges at a time
 	at        time.Time         // when the evidence was verified
 	evidence  *EvidenceReport
+	hops      []HopReport
 	raw       []byte
 	session   *session
 
@@ -55,7 +56,7 @@ type routes struct {
 func (r *refusal) route(s *session, a *attempt, now time.Time) *route {
 	return &route{
 		authority: a.authority, id: sha256.Sum256(r.raw), level: r.level(), origin: r.result.Origin, options: r.options, why: r.why,
-		shared: r.result.Hop.ALPN == "h2", at: now, evidence: a.rep.Evidence, raw: r.raw, session: s,
+		shared: r.result.Hop.ALPN == "h2", at: now, evidence: a.rep.Evidence, hops: a.rep.Hops, raw: r.raw, session: s,
 	}
 }
 

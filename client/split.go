@@ -50,7 +50,7 @@ type splitExchange struct {
 func (x *exchange) split(a *attempt) (resp *http.Response, again bool, err error) {
 	r := a.route
 	*x.rep = *a.rep
-	x.rep.Evidence, x.rep.EvidenceBytes = r.evidence, r.raw
+	x.rep.Evidence, x.rep.EvidenceBytes, x.rep.Hops = r.evidence, r.raw, r.hops
 	e := &splitExchange{x: x, d: x.pool.dialer, route: r, agreement: a.agreement, levels: a}
 	e.about = &Tunnel{level: r.level, authority: r.authority, proxy: r.session.leaf, name: r.session.name}
 	if err := e.send(a); err != nil {
@@ -136,8 +136,8 @@ func (e *splitExchange) send(a *attempt) error {
 		return ErrClosed
 	case errors.As(err, new(*hop.RetryError)):
 		return err
-	default:
-		return &UnreachableError{Party: PartyProxy, Err: err}
+	default: // it cannot be sent, to nobody
+		return fmt.Errorf("client: %w", err)
 	}
 	e.asked = asked
 	e.begin()
@@ -252,7 +252,7 @@ func (e *splitExchange) refused(a *attempt, answer *hop.Response) (again bool, e
 		})
 	})
 	if err != nil {
-		return false, err
+		return errors.As(err, new(*aheadError)), err // through a chain of proxies there is no such exchange
 	}
 	if refused.level() != "" {
 		r := routes.add(e.d, a, refused.route(e.route.session, a, e.d.now()))
