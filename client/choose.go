@@ -120,5 +120,17 @@ func (d *Dialer) choose(ctx context.Context, s *session, a *attempt, r *refusal,
 	}
 	a.chosen = l
 	a.levels = append(slices.Clone(a.levels), l)
+	a.agreed = nil // the user agreed to what could be had at the accepted levels, and this may be to let the proxy do more
+	if err := d.askConsent(ctx, s, a); err != nil {
+		return "", err
+	}
 	return l, nil
+}
+
+// may is what the attempt can still come to, which is what the user is asked to agree to.
+func (a *attempt) may() []Level {
+	if a.chosen != "" {
+		return []Level{a.chosen}
+	}
+	return a.levels
 }

@@ -327,9 +327,9 @@ func (d *Dialer) askConsent(ctx context.Context, s *session, a *attempt) error {
 			ProxyName:     s.name,
 			ProxySubject:  printable(s.leaf.Subject.String()),
 			Authority:     a.authority,
-			Levels:        slices.Clone(a.levels),
+			Levels:        slices.Clone(a.may()),
 			Fields:        slices.Clone(a.fields),
-			Words:         consentWords(s.name, a.authority, a.levels, a.fields),
+			Words:         consentWords(s.name, a.authority, a.may(), a.fields),
 		})
 		if err != nil {
 			return err
@@ -339,7 +339,7 @@ func (d *Dialer) askConsent(ctx context.Context, s *session, a *attempt) error {
 	if end := a.agreement.ended(); end != nil {
 		return end.trust()
 	}
-	sealed := slices.ContainsFunc(a.levels, func(l Level) bool { return !l.Readable() })
+	sealed := slices.ContainsFunc(a.may(), func(l Level) bool { return !l.Readable() })
 	if len(a.fields) > 0 && !a.agreement.Credentials && !sealed {
 		return keptBack(a.fields, nil)
 	}

@@ -245,13 +245,7 @@ func remembered(list []Reached, r Reached) []Reached {
 
 // check returns what is wrong with r, whoever made it.
 func (r *Reached) check() error {
-	host, port, err := fields.ParseAuthority(r.Authority)
-	if err == nil {
-		var canonical string
-		if canonical, err = fields.CanonicalAuthority(host, port); err == nil && canonical != r.Authority {
-			err = errors.New("not in canonical form")
-		}
-	}
+	_, _, err := fields.ParseAuthority(r.Authority)
 	switch {
 	case err != nil:
 		return fmt.Errorf("authority %q: %w", clean(r.Authority, maxSubject), err)

@@ -31,7 +31,8 @@ const (
 	maxWords = 2048
 )
 
-// A Prompt is a [client.Consent] that asks the user about what is not stored. It asks one question at a time. An
+// A Prompt is a [client.Consent] that asks the user about what is not stored, and has the Choose of a
+// client.Transport. It asks one question at a time. An
 // answer "once" or "no" counts for that host and as long as the Prompt exists: a page cannot ask until the user
 // is tired. The fields must not change after the first use; a Prompt must not be copied.
 type Prompt struct {
@@ -47,10 +48,13 @@ type Prompt struct {
 	Out io.Writer
 	// Now is the clock for what is granted. Default: time.Now.
 	Now func() time.Time
+	// ChooseOnly keeps Ask from asking: it agrees to what is stored, and to what Choose was answered. Default: Ask asks.
+	ChooseOnly bool
 
 	once    sync.Once
 	turn    chan struct{} // holds one token while a question is asked
 	answers map[question]answer
+	picks   map[matter]client.Level // "": no
 }
 
 // A question is what an answer that is not stored counts for.
@@ -58,7 +62,7 @@ type question struct {
 	root      [32]byte
 	name      string
 	authority string
-	readable  bool // it is about being read, not just carried
+	power     int // what it lets the proxy do
 }
 
 type answer struct {
@@ -69,19 +73,20 @@ type answer struct {
 
 // Ask implements [client.Consent].
 func (p *Prompt) Ask(ctx context.Context, req *client.ConsentRequest) (*client.Agreement, error) {
-	p.once.Do(func() {
-		p.turn = make(chan struct{}, 1)
-		p.answers = make(map[question]answer)
-	})
-	select {
-	case p.turn <- struct{}{}:
-		defer func() { <-p.turn }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	leave, err := p.enter(ctx)
+	if err != nil {
+		return nil, err
 	}
-	known, err := p.known(ctx, req)
+	defer leave()
+	known, none, err := p.known(ctx, req)
 	if err != nil || known != nil && (known.Credentials || len(req.Fields) == 0) {
 		return known, err
+	}
+	if p.ChooseOnly {
+		if known == nil && none == nil {
+			none = ErrNoGrant
+		}
+		return known, none
 	}
 	q := questionOf(req)
 	if said, ok := p.answers[q]; ok && (!said.yes && known == nil || said.refused) {
@@ -102,17 +107,37 @@ func (p *Prompt) Ask(ctx context.Context, req *client.ConsentRequest) (*client.A
 		p.remember(q, answer{yes: true, credentials: len(req.Fields) > 0})
 		return &client.Agreement{Credentials: len(req.Fields) > 0}, nil
 	}
-	now := time.Now()
-	if p.Now != nil {
-		now = p.Now()
-	}
+	now := p.now()
 	if _, err := p.Store.Add(Grant{
 		ProxyRootSPKI: req.ProxyRootSPKI, ProxyName: req.ProxyName, ProxySubject: req.ProxySubject,
 		Scope: chosen.scope, Granted: now, Until: now.Add(PromptTime), Credentials: len(req.Fields) > 0,
+		Levels: readableOf(req.Levels),
 	}); err != nil {
 		return nil, err
 	}
 	return p.Store.Ask(ctx, req)
+}
+
+// enter waits for the turn to ask. leave ends it.
+func (p *Prompt) enter(ctx context.Context) (leave func(), err error) {
+	p.once.Do(func() {
+		p.turn = make(chan struct{}, 1)
+		p.answers = make(map[question]answer)
+		p.picks = make(map[matter]client.Level)
+	})
+	select {
+	case p.turn <- struct{}{}:
+		return func() { <-p.turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (p *Prompt) now() time.Time {
+	if p.Now != nil {
+		return p.Now()
+	}
+	return time.Now()
 }
 
 // orRefused is what stays when the user adds nothing to what is known.
@@ -123,28 +148,25 @@ func orRefused(known *client.Agreement) (*client.Agreement, error) {
 	return known, nil
 }
 
-// known is what was agreed to before, nil for nothing.
-func (p *Prompt) known(ctx context.Context, req *client.ConsentRequest) (*client.Agreement, error) {
+// known is what was agreed to before, nil for nothing; none is then why nothing stored counts.
+func (p *Prompt) known(ctx context.Context, req *client.ConsentRequest) (known *client.Agreement, none, err error) {
 	var stored *client.Agreement
 	if p.Store != nil {
-		var err error
-		if stored, err = p.Store.Ask(ctx, req); err != nil && !errors.Is(err, ErrNoGrant) {
-			return nil, err
+		if stored, none = p.Store.Ask(ctx, req); none != nil && !errors.Is(none, ErrNoGrant) {
+			return nil, nil, none
 		}
 	}
-	q := questionOf(req)
-	said := p.answers[q]
-	if !q.readable && !said.yes { // who may read may also carry
-		q.readable = true
+	var said answer
+	for q := questionOf(req); q.power <= maxPower && !said.yes; q.power++ { // who may do more may do less
 		said = p.answers[q]
 	}
 	switch {
 	case said.yes && (stored == nil || said.credentials && !stored.Credentials):
-		return &client.Agreement{Credentials: said.credentials}, nil
+		return &client.Agreement{Credentials: said.credentials}, nil, nil
 	case stored != nil:
-		return stored, nil
+		return stored, nil, nil
 	}
-	return nil, nil
+	return nil, none, nil
 }
 
 func (p *Prompt) remember(q question, a answer) {
@@ -154,11 +176,7 @@ func (p *Prompt) remember(q question, a answer) {
 }
 
 func questionOf(req *client.ConsentRequest) question {
-	return question{root: req.ProxyRootSPKI, name: req.ProxyName, authority: req.Authority, readable: readable(req)}
-}
-
-func readable(req *client.ConsentRequest) bool {
-	return slices.ContainsFunc(req.Levels, client.Level.Readable)
+	return question{root: req.ProxyRootSPKI, name: req.ProxyName, authority: req.Authority, power: highest(req.Levels)}
 }
 
 // A choice is one of the answers to a question.
@@ -167,12 +185,13 @@ type choice struct {
 	text  string   // what it means
 	no    bool
 	scope []hosts.Pattern // nil: it is not stored
+	level client.Level    // where levels are chosen from
 }
 
 // choices are those for req. To be carried sealed is agreed to once: what is stored allows reading.
 func (p *Prompt) choices(req *client.ConsentRequest) ([]choice, error) {
 	list := []choice{{words: []string{"1", "once"}, text: "once: for " + clean(req.Authority, maxSubject) + ", until this program ends"}}
-	if p.Store != nil && readable(req) {
+	if p.Store != nil && len(readableOf(req.Levels)) > 0 {
 		here, err := hosts.Parse(req.Authority)
 		if err != nil {
 			return nil, err
@@ -189,13 +208,18 @@ func (p *Prompt) choices(req *client.ConsentRequest) ([]choice, error) {
 	return append(list, choice{words: []string{"n", "no"}, text: "no", no: true}), nil
 }
 
-// ask puts the question, and returns the choice; nil when the input has ended or makes no sense.
+// ask puts the question about req, and returns the choice; nil when the input has ended or makes no sense.
 func (p *Prompt) ask(ctx context.Context, req *client.ConsentRequest, again bool) (*choice, error) {
 	list, err := p.choices(req)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.WriteString(p.Out, text(req, list, again)); err != nil {
+	return p.put(ctx, text(req, list, again), list)
+}
+
+// put writes a question and reads which of the answers in list it gets.
+func (p *Prompt) put(ctx context.Context, text string, list []choice) (*choice, error) {
+	if _, err := io.WriteString(p.Out, text); err != nil {
 		return nil, err
 	}
 	for range maxTries {
@@ -217,7 +241,7 @@ func (p *Prompt) ask(ctx context.Context, req *client.ConsentRequest, again bool
 			}
 			return nil, err
 		}
-		word := strings.ToLower(strings.TrimSpace(line))
+		word := strings.ToLower(strings.Join(strings.Fields(line), " "))
 		for i := range list {
 			if slices.Contains(list[i].words, word) {
 				return &list[i], nil

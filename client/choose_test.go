@@ -1,0 +1,82 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"vitrine/internal/fields"
+)
+
+// spec: CLI-80 CLI-81 CLI-83
+func TestAChosenLevelHasConsentOfItsOwn(t *testing.T) {
+	for _, agrees := range []bool{true, false} {
+		w := newWorld(t)
+		w.stock, w.modes = true, []fields.Mode{fields.Blind}
+		c := &asker{say: func(req *ConsentRequest) (*Agreement, error) {
+			if agrees || slices.Contains(req.Levels, Intact) {
+				return new(Agreement), nil
+			}
+			return nil, errTakenBack
+		}}
+		var offered []Offer
+		resp, _, err := do(w.transport(func(tr *Transport) {
+			tr.Consent = c
+			tr.Levels = []Level{Intact, Direct}
+			tr.Memory = remembers{}
+			tr.Choose = func(_ context.Context, o *Offer) (Level, error) {
+				offered = append(offered, *o)
+				return Blind, nil
+			}
+		}), cookie(t, "https://origin.example/"))
+		if agrees && (err != nil || ReportOf(resp).Level != Blind) {
+			t.Errorf("%v", err)
+		}
+		if !agrees {
+			wantTakenBack(t, err)
+		}
+		if len(offered) != 1 || !offered[0].Worked || !slices.Equal(offered[0].Fields, []string{"Authorization", "Cookie"}) {
+			t.Errorf("offered %+v", offered)
+		}
+		asked := c.requests()
+		if len(asked) != 2 || !slices.Equal(asked[0].Levels, []Level{Intact, Direct}) || !slices.Equal(asked[1].Levels, []Level{Blind}) ||
+			asked[1].Words == asked[0].Words || asked[1].ProxyRootSPKI != asked[0].ProxyRootSPKI {
+			t.Errorf("agrees %v: asked %+v", agrees, asked)
+		}
+	}
+}
+
+// remembers is of a user who has reached everything at intact.
+type remembers struct{}
+
+func (remembers) Reached(string) (Level, bool) { return Intact, true }
+func (remembers) Remember(string, Level)       {}
+func (remembers) Forget(string)                {}
+
+// spec: CLI-6 CLI-84
+func TestWhoChoosesNothingGetsNothing(t *testing.T) {
+	gone := errors.New("the user has gone")
+	for name, x := range map[string]struct {
+		level Level
+		err   error
+	}{"no": {"", nil}, "an error": {"", gone}, "a level and an error": {Blind, gone}, "what is not on offer": {Claimed, nil}, "the accepted one": {Intact, nil}} {
+		w := newWorld(t)
+		w.stock, w.modes = true, []fields.Mode{fields.Blind}
+		asked := 0
+		_, _, err := tryGet(t, w.transport(func(tr *Transport) {
+			tr.Memory = remembers{}
+			tr.Choose = func(context.Context, *Offer) (Level, error) {
+				asked++
+				return x.level, x.err
+			}
+		}), "https://origin.example/")
+		var level *LevelError
+		if errors.As(err, &level) != (x.level == "" || x.err != nil) || err == nil || errors.Is(err, gone) != (x.err != nil) || asked != 1 {
+			t.Errorf("%s: %v, asked %d times", name, err, asked)
+		}
+		if w.took() != 0 {
+			t.Errorf("%s: a request left", name)
+		}
+	}
+}
