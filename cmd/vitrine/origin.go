@@ -26,15 +26,18 @@ func originCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "origin",
 		Usage:     "serve a directory, or another server, over HTTPS with inspected TLS enabled",
-		UsageText: "vitrine origin --listen ADDR --cert F --key F (--root DIR | --upstream URL)",
+		UsageText: "vitrine origin --listen ADDR --cert F --key F (--root DIR | --upstream URL) [--sign] [--no-token]",
 		Description: "Ordinary clients get HTTP/2 and HTTP/1.1 as from any server. A proxy that offers itls-h2/1 gets tunnels,\n" +
-			"and the log says for each request who could read it. SIGTERM drains for up to 10 s.",
+			"and the log says for each request who could read it. --sign signs what is answered to requests that ask for it, outside\n" +
+			"tunnels, with the key of the certificate. SIGTERM drains for up to 10 s.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "`ADDR` to listen on, e.g. 127.0.0.1:8443; port 0 picks one"},
 			&cli.StringFlag{Name: "cert", Usage: "certificate chain, PEM `FILE`"},
 			&cli.StringFlag{Name: "key", Usage: "private key, PEM `FILE`"},
 			&cli.StringFlag{Name: "root", Usage: "serve the files in `DIR`"},
 			&cli.StringFlag{Name: "upstream", Usage: "pass requests on to `URL` (http or https)"},
+			&cli.BoolFlag{Name: "sign", Usage: "sign responses, for clients at the level signed"},
+			&cli.BoolFlag{Name: "no-token", Usage: "leave itls-h2/1 out, as a server that knows nothing of it"},
 		},
 		Action: func(c *cli.Context) error { return serveOrigin(c, std) },
 	}
@@ -53,14 +56,23 @@ func serveOrigin(c *cli.Context, std stdio) error {
 		return usagef("%v", err)
 	}
 	log := slog.New(slog.NewTextHandler(std.err, nil))
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if c.Bool("sign") {
+		if handler, err = signResponses(log, handler, config); err != nil {
+			return usagef("--sign: %v", err)
+		}
+	}
 	srv := &http.Server{
 		Handler:           logRequests(log, handler),
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+		TLSConfig:         config,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	if err := origin.ConfigureServer(srv, nil); err != nil {
+	wrap := origin.NewListener
+	if c.Bool("no-token") {
+		wrap = func(ln net.Listener) net.Listener { return ln }
+	} else if err := origin.ConfigureServer(srv, nil); err != nil {
 		return usagef("%v", err)
 	}
 	ln, err := listen(c, std)
@@ -68,8 +80,15 @@ func serveOrigin(c *cli.Context, std stdio) error {
 		return err
 	}
 	return serveUntil(c.Context, drainDefault, srv.Shutdown, srv.Close, func() error {
-		return srv.ServeTLS(origin.NewListener(ln), "", "")
+		return srv.ServeTLS(wrap(ln), "", "")
 	})
+}
+
+// signResponses signs what handler answers. The log says what stays unsigned, and why.
+func signResponses(log *slog.Logger, handler http.Handler, config *tls.Config) (http.Handler, error) {
+	return origin.SignResponses(handler, &origin.SignConfig{TLSConfig: config, OnUnsigned: func(r *http.Request, err error) {
+		log.Warn("unsigned", "client", r.RemoteAddr, "method", r.Method, "host", r.Host, "path", r.URL.Path, "why", err)
+	}})
 }
 
 func originHandler(root, upstream string) (http.Handler, error) {
