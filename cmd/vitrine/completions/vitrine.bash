@@ -22,7 +22,7 @@ _vitrine_flags() {
 	"vitrine pki init") echo "--help -h" ;;
 	"vitrine pki origin") echo "--help -h" ;;
 	"vitrine pki proxy") echo "--help -h" ;;
-	"vitrine origin") echo "--listen --cert --key --root --upstream --help -h" ;;
+	"vitrine origin") echo "--listen --cert --key --root --upstream --sign --no-token --help -h" ;;
 	"vitrine proxy") echo "--listen --cert --key --roots --client-roots --config --modes --connect-to --drain --keylog --hostile --help -h" ;;
 	"vitrine policy") echo "--help -h" ;;
 	"vitrine policy check") echo "--json --help -h" ;;

@@ -82,6 +82,8 @@ complete -c vitrine -n '__vitrine_at "vitrine origin"' -l cert -r -F -d 'certifi
 complete -c vitrine -n '__vitrine_at "vitrine origin"' -l key -r -F -d 'private key, PEM FILE'
 complete -c vitrine -n '__vitrine_at "vitrine origin"' -l root -r -f -a '(__fish_complete_directories)' -d 'serve the files in DIR'
 complete -c vitrine -n '__vitrine_at "vitrine origin"' -l upstream -r -f -d 'pass requests on to URL (http or https)'
+complete -c vitrine -n '__vitrine_at "vitrine origin"' -l sign -d 'sign responses, for clients at the level signed'
+complete -c vitrine -n '__vitrine_at "vitrine origin"' -l no-token -d 'leave itls-h2/1 out, as a server that knows nothing of it'
 complete -c vitrine -n '__vitrine_at "vitrine origin"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l listen -r -f -d 'ADDR to listen on, e.g. 127.0.0.1:8444; port 0 picks one'
 complete -c vitrine -n '__vitrine_at "vitrine proxy"' -l cert -r -F -d 'certificate chain with proxyAuthentication, PEM FILE'
