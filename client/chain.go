@@ -283,11 +283,12 @@ func (a *attempt) until() <-chan struct{} {
 	case 1:
 		return ends[0].Done()
 	}
-	any, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	shut := sync.OnceFunc(func() { close(over) })
 	for _, end := range ends {
-		a.path.stops = append(a.path.stops, context.AfterFunc(end, cancel))
+		a.path.stops = append(a.path.stops, context.AfterFunc(end, shut))
 	}
-	return any.Done()
+	return over
 }
 
 // stop ends what until began, for a tunnel that did not come to be.

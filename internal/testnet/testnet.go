@@ -204,7 +204,7 @@ func (n *Net) serveLiar(p *proxy.Proxy, ln net.Listener) error {
 			defer conn.Close()
 			tc := tls.Server(conn, &tls.Config{
 				Certificates: []tls.Certificate{p.Certificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, Time: p.Time,
-				KeyLogWriter: p.KeyLog,
+				KeyLogWriter: p.KeyLog, ClientAuth: clientAuth(p), ClientCAs: p.ClientCAs,
 			})
 			if tc.HandshakeContext(n.ctx) != nil {
 				return
@@ -220,6 +220,13 @@ func (n *Net) serveLiar(p *proxy.Proxy, ln net.Listener) error {
 			_ = p.ServeSession(n.ctx, s, n.dial(p)) // it ends with the reason of its end, always
 		})
 	}
+}
+
+func clientAuth(p *proxy.Proxy) tls.ClientAuthType {
+	if p.ClientCAs == nil {
+		return tls.NoClientCert
+	}
+	return tls.RequireAndVerifyClientCert
 }
 
 func (n *Net) dial(p *proxy.Proxy) proxy.DialFunc {
