@@ -63,12 +63,19 @@ type listener struct {
 	once     sync.Once
 }
 
-func newListener(ln net.Listener, e *endpoint, most int) (*listener, error) {
-	tcp, ok := ln.Addr().(*net.TCPAddr)
-	if !ok || !tcp.IP.IsLoopback() {
-		return nil, fmt.Errorf("gateway: %s: %w", ln.Addr(), ErrNotLoopback)
+// CheckListener is an ErrNotLoopback for a listener that Serve and ServeMap refuse.
+func CheckListener(ln net.Listener) error {
+	if tcp, ok := ln.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		return fmt.Errorf("gateway: %s: %w", ln.Addr(), ErrNotLoopback)
 	}
-	addr := tcp.AddrPort()
+	return nil
+}
+
+func newListener(ln net.Listener, e *endpoint, most int) (*listener, error) {
+	if err := CheckListener(ln); err != nil {
+		return nil, err
+	}
+	addr := ln.Addr().(*net.TCPAddr).AddrPort()
 	e.addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	return &listener{Listener: ln, endpoint: e, slots: make(chan struct{}, most), done: make(chan struct{})}, nil
 }

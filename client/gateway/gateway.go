@@ -167,7 +167,7 @@ func (g *Gateway) Serve(ln net.Listener) error { return g.serve(ln, &endpoint{})
 // ServeMap gives an origin, "https://host[:port]", an address of its own on this machine, until Shutdown or Close.
 // ln is as for Serve.
 func (g *Gateway) ServeMap(ln net.Listener, origin string) error {
-	authority, err := parseOrigin(origin)
+	authority, err := ParseOrigin(origin)
 	if err != nil {
 		ln.Close()
 		return err
@@ -175,10 +175,11 @@ func (g *Gateway) ServeMap(ln net.Listener, origin string) error {
 	return g.serve(ln, &endpoint{origin: authority})
 }
 
-// parseOrigin reads https://host[:port] and nothing else, which is not repeated: it may hold a password.
-func parseOrigin(s string) (authority string, err error) {
+// ParseOrigin reads what ServeMap takes, https://host[:port] and nothing else, and returns the canonical authority.
+func ParseOrigin(s string) (authority string, err error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		// What was given is not repeated: it may hold a password.
 		return "", errors.New("gateway: an origin is https://HOST or https://HOST:PORT, and nothing else")
 	}
 	authority, err = authorityOf(u.Hostname(), u.Port())
@@ -186,12 +187,6 @@ func parseOrigin(s string) (authority string, err error) {
 		return "", fmt.Errorf("gateway: origin: %w", err)
 	}
 	return authority, nil
-}
-
-// CheckMap says what is wrong with an origin for ServeMap, nil if nothing.
-func CheckMap(origin string) error {
-	_, err := parseOrigin(origin)
-	return err
 }
 
 func (g *Gateway) serve(ln net.Listener, e *endpoint) error {
