@@ -56,7 +56,7 @@ func (r *refusal) levelError(a *attempt, why string, besides bool) *LevelError {
 	option := Level("")
 	below := r.level()
 	switch {
-	case !a.accepts(Intact) && r.offers(fields.Intact):
+	case !a.accepts(Intact) && r.offers(fields.Intact) && !r.justified && !r.claim:
 		option = Intact
 	case r.offers(fields.Blind) && !(besides && a.accepts(Blind)):
 		option = Blind

@@ -75,6 +75,7 @@ func TestFetchAtIntactIsConfirmedAndReported(t *testing.T) {
 	sum := sha256.Sum256([]byte("hello"))
 	want := `{"level":"intact","status":200,"exit":0,"body_sha256":"` + hex.EncodeToString(sum[:]) + `","bytes":5,` +
 		`"proxies":[{"subject":"CN=proxy.example","spki_sha256":"` + spki(w.proxy.Leaf) + `","leaf_sha256":"` + r.Proxies[0].Leaf + `"}],` +
+		`"hops":[{"version":"TLS 1.3","suite":"TLS_AES_128_GCM_SHA256","group":"X25519MLKEM768","alpn":"itls-h2/1"}],` +
 		`"evidence":{"kind":"authenticator","authority":"origin.example:443","nonce":"` + r.Evidence.Nonce + `","verified":true,"origin_subject":"CN=origin.example",` +
 		`"origin_spki_sha256":"` + spki(w.origin.Leaf) + `","hop":{"version":"TLS 1.3","suite":"TLS_AES_128_GCM_SHA256","group":"X25519MLKEM768","alpn":"itls-h2/1"}},` +
 		`"inner":{"version":"TLS 1.3","suite":"TLS_SHA256_SHA256","group":"X25519","alpn":"http/1.1","resumed":false,"confirmed":true,` +
@@ -113,7 +114,7 @@ func TestReportOfNothingIsNulls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"level":null,"status":null,"exit":0,"body_sha256":null,"bytes":0,"proxies":[],"evidence":null,"inner":null,"signature":null,"killed":null,"error":null}`
+	const want = `{"level":null,"status":null,"exit":0,"body_sha256":null,"bytes":0,"proxies":[],"hops":[],"evidence":null,"inner":null,"signature":null,"killed":null,"error":null}`
 	if string(got) != want {
 		t.Errorf("report\n%s\nwant\n%s", got, want)
 	}

@@ -53,6 +53,7 @@ type world struct {
 	modes     []fields.Mode                                // what a 470 lists
 	limits    hop.Limits                                   // of its end of hop 1
 	users     *x509.CertPool                               // whom the origin wants certificates of
+	splitter  *splitter                                    // nil: it knows no split mode
 
 	mu      sync.Mutex
 	tunnels []*fakeTunnel
@@ -162,7 +163,7 @@ func (w *world) serveHop1(raw net.Conn) {
 		w.serve(conn)
 		return
 	}
-	s, err := h2.Server(conn, &h2.Config{Limits: w.limits})
+	s, err := h2.Server(conn, &h2.Config{Limits: w.limits, Ordinary: w.splitter != nil})
 	if err != nil {
 		raw.Close()
 		return
@@ -173,6 +174,10 @@ func (w *world) serveHop1(raw net.Conn) {
 		if err != nil {
 			<-s.Done()
 			return
+		}
+		if in, ok := in.(hop.IncomingRequest); ok && w.splitter != nil {
+			w.wg.Go(func() { w.splitter.serve(in) })
+			continue
 		}
 		w.wg.Go(func() { w.connect(in) })
 	}
@@ -199,6 +204,10 @@ func (w *world) connect(in hop.Incoming) {
 	}
 	if err != nil {
 		w.refuse(in, http.StatusBadRequest, fields.ErrorHTTPRequest, nil)
+		return
+	}
+	if w.splitter != nil {
+		w.refuse(in, frames.StatusInspectionRequired, "", w.splitter.shown(w.splitter.dial(ereq, req.Authority)))
 		return
 	}
 	if w.stock {
