@@ -44,10 +44,11 @@ func completionCommand(std stdio) *cli.Command {
 // here takes what its placeholder says.
 func closedSets() map[string][]string {
 	return map[string][]string{
-		"fetch --level":   names(client.Intact, client.Signed, client.Attested, client.Claimed, client.Blind, client.Direct),
-		"fetch --consent": {"stored", "ask", "once"},
-		"proxy --modes":   names(fields.Intact, fields.Blind),
-		"proxy --hostile": names(hostile.Modes()...),
+		"fetch --level":         names(client.Intact, client.Signed, client.Attested, client.Claimed, client.Blind, client.Direct, askLevel),
+		"fetch --consent":       {"stored", "ask", "once"},
+		"consent grant --level": names(client.Intact, client.Signed, client.Attested, client.Claimed, client.Blind),
+		"proxy --modes":         names(fields.Intact, fields.Blind),
+		"proxy --hostile":       names(hostile.Modes()...),
 
 		"inner client --suite":  innerSuites(),
 		"inner client --groups": names(innerGroups...),

@@ -20,19 +20,20 @@ func consentCommand(std stdio) *cli.Command {
 		Usage: "say which proxy may read what, and take it back",
 		UsageText: "vitrine consent list [--json]\n" +
 			"vitrine consent grant --proxy NAME --proxy-roots F --scope PATTERN [flags]\n" +
-			"vitrine consent revoke ID... | --all [--json]",
+			"vitrine consent revoke ID... | --all [--json]\n" +
+			"vitrine consent forget HOST... | --all [--json]",
 		Description: "Without consent \"vitrine fetch\" sends nothing through a proxy. A grant is for a proxy's name under one\n" +
 			"root, for the hosts in its scope, until a time. Every \"vitrine fetch\" of this user sees it; revoking it ends\n" +
 			"those that are under way.",
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usagef("unknown command \"consent %s\"; it is one of list, grant, revoke", c.Args().First())
+				return usagef("unknown command \"consent %s\"; it is one of list, grant, revoke, forget", c.Args().First())
 			}
-			return usagef("consent needs one of list, grant, revoke; see \"vitrine consent --help\"")
+			return usagef("consent needs one of list, grant, revoke, forget; see \"vitrine consent --help\"")
 		},
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", Usage: "print what is granted", UsageText: "vitrine consent list [--json]",
+				Name: "list", Usage: "print what is granted, and what hosts were reached at", UsageText: "vitrine consent list [--json]",
 				Flags:  []cli.Flag{storeFlag(), &cli.BoolFlag{Name: "json", Usage: "print one JSON object"}},
 				Action: func(c *cli.Context) error { return consentList(c, std) },
 			},
@@ -48,6 +49,7 @@ func consentCommand(std stdio) *cli.Command {
 				},
 				Action: func(c *cli.Context) error { return consentRevoke(c, std) },
 			},
+			consentForgetCommand(std),
 		},
 	}
 }
@@ -60,14 +62,23 @@ func storeFlag() cli.Flag {
 	}
 }
 
+// storePath is the file that --store names, or the user's.
+func storePath(c *cli.Context) (string, error) {
+	if path := c.String("store"); path != "" {
+		return path, nil
+	}
+	path, err := consent.Path()
+	if err != nil {
+		return "", usagef("there is no place for the grants: %v; name a file with --store", err)
+	}
+	return path, nil
+}
+
 // openStore opens the file that --store names, or the user's. The caller closes it.
 func openStore(c *cli.Context) (*consent.Store, error) {
-	path := c.String("store")
-	if path == "" {
-		var err error
-		if path, err = consent.Path(); err != nil {
-			return nil, usagef("there is no place for the grants: %v; name a file with --store", err)
-		}
+	path, err := storePath(c)
+	if err != nil {
+		return nil, err
 	}
 	s, err := consent.Open(path)
 	if err != nil {
@@ -86,6 +97,7 @@ type grantView struct {
 	Granted       time.Time `json:"granted"`
 	Until         time.Time `json:"until"`
 	Credentials   bool      `json:"credentials"`
+	Levels        []string  `json:"levels"` // that the hosts may be reached at
 }
 
 func viewGrants(grants ...consent.Grant) []grantView {
@@ -97,6 +109,9 @@ func viewGrants(grants ...consent.Grant) []grantView {
 		}
 		for _, p := range g.Scope {
 			v.Scope = append(v.Scope, p.String())
+		}
+		for _, l := range g.Levels {
+			v.Levels = append(v.Levels, string(l))
 		}
 		views = append(views, v)
 	}
@@ -131,23 +146,41 @@ func consentList(c *cli.Context, std stdio) (err error) {
 	if err != nil {
 		return usagef("%v", err)
 	}
-	views := viewGrants(grants...)
-	if c.Bool("json") {
-		return writeJSON(std.out, map[string][]grantView{"grants": views})
-	}
-	if len(views) == 0 {
-		_, err := fmt.Fprintln(std.out, "nothing is granted")
+	m, err := openMemory(c)
+	if err != nil {
 		return err
 	}
-	return printGrants(std.out, views)
+	known, err := m.List()
+	if err != nil {
+		return usagef("%v", err)
+	}
+	views, reached := viewGrants(grants...), viewReached(known...)
+	if c.Bool("json") {
+		return writeJSON(std.out, struct {
+			Grants  []grantView   `json:"grants"`
+			Reached []reachedView `json:"reached"`
+		}{views, reached})
+	}
+	if len(views) == 0 {
+		_, err = fmt.Fprintln(std.out, "nothing is granted")
+	} else {
+		err = printGrants(std.out, views)
+	}
+	if err != nil || len(reached) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(std.out); err != nil {
+		return err
+	}
+	return printReached(std.out, reached)
 }
 
 // printGrants prints a line for each grant. What stands in it came from a file.
 func printGrants(w io.Writer, views []grantView) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tPROXY\tROOT\tSCOPE\tUNTIL\tCREDENTIALS")
+	fmt.Fprintln(t, "ID\tPROXY\tROOT\tSCOPE\tLEVELS\tUNTIL\tCREDENTIALS")
 	for _, v := range views {
-		cells := []string{v.ID, v.Proxy, v.ProxyRootSPKI[:16], strings.Join(v.Scope, " "), v.ends(), v.credentials()}
+		cells := []string{v.ID, v.Proxy, v.ProxyRootSPKI[:16], strings.Join(v.Scope, " "), strings.Join(v.Levels, " "), v.ends(), v.credentials()}
 		for i := range cells {
 			cells[i] = oneLine(cells[i])
 		}
@@ -186,7 +219,7 @@ func consentRevoke(c *cli.Context, std stdio) (err error) {
 		return writeJSON(std.out, map[string][]grantView{"revoked": views})
 	}
 	for _, v := range views {
-		line := oneLine(fmt.Sprintf("revoked %s: the proxy %s may no longer read what you and %s say to each other", v.ID, v.Proxy, inWords(v.Scope)))
+		line := oneLine(fmt.Sprintf("revoked %s: the proxy %s may no longer %s what you and %s say to each other", v.ID, v.Proxy, v.verb(), inWords(v.Scope)))
 		if _, err := fmt.Fprintln(std.out, line); err != nil {
 			return err
 		}

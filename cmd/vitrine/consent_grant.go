@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"vitrine/client"
 	"vitrine/client/consent"
 	"vitrine/internal/fields"
 	"vitrine/internal/hosts"
@@ -25,9 +27,10 @@ func consentGrantCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name: "grant", Usage: "let a proxy read what you say to some hosts, until a time",
 		UsageText: "vitrine consent grant --proxy NAME --proxy-roots F --scope PATTERN [--scope PATTERN]...\n" +
-			"                      [--for 30d | --until DATE] [--credentials] [--root HEX] [--json]",
+			"                      [--for 30d | --until DATE] [--level L[,L...]] [--credentials] [--root HEX] [--json]",
 		Description: "The proxy named so, and whoever it lets in, may then read everything that you and the hosts in scope say to\n" +
-			"each other. It cannot change any of it unnoticed.\n\n" +
+			"each other. It cannot change any of it unnoticed, unless --level names a level at which it can: signed,\n" +
+			"attested or claimed. \"vitrine fetch --level ask\" takes the levels that are named here without asking.\n\n" +
 			"A PATTERN is shop.example (this host), *.example (every host below example), an address, or '*' (every\n" +
 			"host), each with a :PORT or for every port.",
 		Flags: []cli.Flag{
@@ -38,6 +41,7 @@ func consentGrantCommand(std stdio) *cli.Command {
 			&cli.StringSliceFlag{Name: "scope", Usage: "the hosts that it is for, a `PATTERN` (repeatable)"},
 			&cli.StringFlag{Name: "for", Usage: "how long it lasts, a `DURATION` such as 30d, 12h or 45m, at most 366d (default: 30d)"},
 			&cli.StringFlag{Name: "until", Usage: "when it ends: a `DATE`, as 2027-01-31 for the moment that this day begins here, or as 2027-01-31T18:00:00Z"},
+			&cli.StringFlag{Name: "level", Value: string(client.Intact), Usage: "the levels that the hosts may be reached at through the proxy, a list `L[,L...]` of intact, signed, attested, claimed, blind"},
 			&cli.BoolFlag{Name: "credentials", Usage: "let the proxy read passwords, cookies and tokens too, which a reader can use elsewhere"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object"},
 		},
@@ -69,6 +73,9 @@ func consentGrant(c *cli.Context, std stdio) (err error) {
 		}
 		g.Scope = append(g.Scope, p)
 	}
+	if g.Levels, err = grantLevels(c.String("level")); err != nil {
+		return err
+	}
 	if g.Until, err = grantEnd(c, now); err != nil {
 		return err
 	}
@@ -90,11 +97,49 @@ func consentGrant(c *cli.Context, std stdio) (err error) {
 
 // words say what a grant allows.
 func (v *grantView) words() string {
-	s := fmt.Sprintf("the proxy %s (root %s) may read everything that you and %s say to each other", v.Proxy, v.ProxyRootSPKI[:16], inWords(v.Scope))
+	s := fmt.Sprintf("the proxy %s (root %s) may %s everything that you and %s say to each other", v.Proxy, v.ProxyRootSPKI[:16], v.verb(), inWords(v.Scope))
+	switch {
+	case v.allows(client.Claimed):
+		s += ", with nothing to show that it speaks with them"
+	case v.allows(client.Attested):
+		s += ", and you would not notice what it changes"
+	case v.allows(client.Signed):
+		s += ", and change what you send"
+	case v.verb() == "carry":
+		return s + ", sealed"
+	}
 	if v.Credentials {
 		return s + ", passwords, cookies and tokens included, which a reader can use elsewhere"
 	}
 	return s + "; requests with passwords, cookies or tokens do not leave where it reads them"
+}
+
+func (v *grantView) allows(l client.Level) bool { return slices.Contains(v.Levels, string(l)) }
+
+// verb is what the proxy may do with what is said.
+func (v *grantView) verb() string {
+	switch {
+	case v.allows(client.Attested), v.allows(client.Claimed):
+		return "read and change"
+	case v.allows(client.Intact), v.allows(client.Signed):
+		return "read"
+	}
+	return "carry"
+}
+
+// grantLevels reads --level of a grant.
+func grantLevels(list string) (levels []client.Level, err error) {
+	for word := range strings.SplitSeq(list, ",") {
+		l, err := client.ParseLevel(strings.TrimSpace(word))
+		if err != nil {
+			return nil, usagef("--level: %v", err)
+		}
+		if l == client.Direct {
+			return nil, usagef("--level: at direct no proxy is used, and nothing has to be granted")
+		}
+		levels = append(levels, l)
+	}
+	return levels, nil
 }
 
 // inWords says which hosts a scope is.

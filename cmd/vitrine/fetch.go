@@ -29,7 +29,10 @@ func fetchCommand(std stdio) *cli.Command {
 			"             because any proxy could claim that there is no better\n" +
 			"   blind     nobody could change it; you and the origin could read it; the proxy carried it\n" +
 			"   direct    the same, without the proxy\n" +
-			"--level names the levels that you accept, and no other is used.\n\n" +
+			"--level names the levels that you accept, and no other is used. With ask among them you are asked on the terminal\n" +
+			"when none of them can be had: what can be, and what each gives away. \"always\" is stored with the grants.\n" +
+			"What was reached at intact is remembered beside them, whatever --consent says: less than that is then an error,\n" +
+			"and ask says so. \"vitrine consent list\" prints it.\n\n" +
 			"Nothing goes through the proxy unless you agreed, for each host that a redirect leads to as well. --consent says where\n" +
 			"your word is:\n" +
 			"   stored   in the grants of \"vitrine consent grant\"\n" +
@@ -92,6 +95,9 @@ func fetch(c *cli.Context, std stdio) (err error) {
 		return errInterrupted
 	}
 	if f.consent != nil {
+		if lost := f.consent.unkept(f.verbose); lost != nil {
+			f.say("vitrine: what was reached, and at which level, is not remembered: %v", lost)
+		}
 		err = f.consent.advise(err)
 	}
 	return err

@@ -18,8 +18,12 @@ import (
 // grant that would have allowed it.
 type consenter struct {
 	client.Consent
-	grant func(*client.ConsentRequest) string // the command line
-	close []func() error
+	prompt *consent.Prompt                     // for levels; nil where nobody is asked for one
+	memory *consent.Memory                     // nil where there is no place for it
+	once   bool                                // nothing is stored but memory
+	store  string                              // as --store has it
+	grant  func(*client.ConsentRequest) string // the command line
+	close  []func() error
 
 	mu    sync.Mutex
 	asked *client.ConsentRequest
@@ -39,21 +43,39 @@ func consentFlags(c *cli.Context) (how string, err error) {
 	return how, nil
 }
 
-// newConsenter opens the store where there is need of it.
+// newConsenter opens the store where there is need of it. Memory is kept beside it whatever --consent is: who
+// agrees once to be read has not agreed to be read at less than before.
 func newConsenter(c *cli.Context, how string) (*consenter, error) {
-	n := &consenter{grant: func(req *client.ConsentRequest) string { return grantLine(c, req) }}
-	if how == "once" {
-		n.Consent = client.Once{Credentials: c.Bool("allow-credentials")}
-		return n, nil
-	}
-	store, err := openStore(c)
+	n := &consenter{once: how == "once", store: c.String("store"), grant: func(req *client.ConsentRequest) string { return grantLine(c, req) }}
+	_, asks, err := parseLevels(c.String("level"))
 	if err != nil {
 		return nil, err
 	}
-	n.Consent, n.close = store, append(n.close, store.Close)
-	if how == "ask" {
-		t := &terminal{}
-		n.Consent, n.close = &consent.Prompt{Store: store, In: t, Out: t}, append(n.close, t.Close)
+	if _, err := storePath(c); err == nil || how != "once" {
+		if n.memory, err = openMemory(c); err != nil {
+			return nil, err
+		}
+	}
+	var store *consent.Store
+	if n.once {
+		n.Consent = client.Once{Credentials: c.Bool("allow-credentials")}
+	} else {
+		if store, err = openStore(c); err != nil {
+			return nil, err
+		}
+		n.Consent, n.close = store, append(n.close, store.Close)
+	}
+	if how != "ask" && !asks {
+		return n, nil
+	}
+	t := &terminal{}
+	p := &consent.Prompt{Store: store, In: t, Out: t, ChooseOnly: how != "ask"}
+	n.close = append(n.close, t.Close)
+	if asks {
+		n.prompt = p
+	}
+	if !n.once {
+		n.Consent = p
 	}
 	return n, nil
 }
@@ -79,7 +101,13 @@ func (n *consenter) Close() error {
 func (n *consenter) advise(err error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var trust *client.TrustError
+	var (
+		trust *client.TrustError
+		level *client.LevelError
+	)
+	if errors.As(err, &level) {
+		return n.adviseLevel(err, level)
+	}
 	if n.asked == nil || !errors.As(err, &trust) || errors.Is(err, consent.ErrRefused) {
 		return err
 	}
@@ -102,6 +130,9 @@ func grantLine(c *cli.Context, req *client.ConsentRequest) string {
 	if _, err := chooseRoot(c.String("proxy-roots"), ""); err != nil {
 		words = append(words, "--root", hex.EncodeToString(req.ProxyRootSPKI[:]))
 	}
+	if levels := readableLevels(req.Levels); levels != "" && levels != string(client.Intact) {
+		words = append(words, "--level", levels)
+	}
 	if store := c.String("store"); store != "" {
 		words = append(words, "--store", store)
 	}
@@ -109,6 +140,17 @@ func grantLine(c *cli.Context, req *client.ConsentRequest) string {
 		words[i] = shellWord(words[i])
 	}
 	return "vitrine consent grant " + strings.Join(words, " ")
+}
+
+// readableLevels are those of levels that a grant has to name, as --level has them.
+func readableLevels(levels []client.Level) string {
+	var words []string
+	for _, l := range levels {
+		if l.Readable() {
+			words = append(words, string(l))
+		}
+	}
+	return strings.Join(words, ",")
 }
 
 // shellWord quotes s where a shell would not take it as it is.

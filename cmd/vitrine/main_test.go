@@ -47,6 +47,8 @@ func setup(env *testscript.Env) error {
 	// Under the race detector each process waits a second before it ends, unless told not to: a script runs a
 	// hundred of them. A race that was found still ends it with a status of its own.
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
+	// What is remembered of hosts is a script's own, whoever runs it.
+	env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, ".state"))
 	return nil
 }
 

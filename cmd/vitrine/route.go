@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/url"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,7 +20,7 @@ func routeFlags(what, more string) []cli.Flag {
 		&cli.StringFlag{Name: "roots", Usage: "verify origins by the roots in PEM `FILE` (default: the system's)"},
 		&cli.StringFlag{Name: "consent", Value: "stored", Usage: "`HOW` you agree that the proxy reads " + what + ", " + more + ": stored, ask or once"},
 		storeFlag(),
-		&cli.StringFlag{Name: "level", Value: string(client.Intact), Usage: "the levels that you accept, a list `L[,L...]` of intact, signed, attested, claimed, blind, direct"},
+		&cli.StringFlag{Name: "level", Value: string(client.Intact), Usage: "the levels that you accept, a list `L[,L...]` of intact, signed, attested, claimed, blind, direct; ask in it has you asked where none of them can be had"},
 		&cli.StringFlag{Name: "client-cert", Usage: "show the proxy, when it asks, the certificate in PEM `FILE`"},
 		&cli.StringFlag{Name: "client-key", Usage: "its private key, PEM `FILE`"},
 		&cli.BoolFlag{Name: "allow-credentials", Usage: "with --consent once: let Authorization, Cookie and the like leave where the proxy reads them"},
@@ -46,12 +45,8 @@ func newRoute(c *cli.Context) (_ *route, err error) {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	for word := range strings.SplitSeq(c.String("level"), ",") {
-		level, err := client.ParseLevel(strings.TrimSpace(word))
-		if err != nil {
-			return nil, usagef("--level: %v", err)
-		}
-		t.Levels = append(t.Levels, level)
+	if t.Levels, _, err = parseLevels(c.String("level")); err != nil {
+		return nil, err
 	}
 	direct := len(t.Levels) == 1 && t.Levels[0] == client.Direct
 	if !direct {
@@ -74,7 +69,7 @@ func newRoute(c *cli.Context) (_ *route, err error) {
 		if r.consent, err = newConsenter(c, how); err != nil {
 			return nil, err
 		}
-		t.Consent = r.consent
+		r.consent.use(t)
 	}
 	if t.ConnectTo, err = parseConnectTo(c.StringSlice("connect-to")); err != nil {
 		return nil, err

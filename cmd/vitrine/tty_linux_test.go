@@ -25,7 +25,7 @@ func TestTerminalScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "dialogue": cmdDialogue,
-			"halt": cmdHalt,
+			"halt": cmdHalt, "stock": cmdStock,
 		},
 	})
 }

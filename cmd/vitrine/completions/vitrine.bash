@@ -7,7 +7,7 @@ _vitrine_commands() {
 	"vitrine") echo "demo pki origin proxy policy fetch consent evidence inner completion version" ;;
 	"vitrine pki") echo "init origin proxy" ;;
 	"vitrine policy") echo "check" ;;
-	"vitrine consent") echo "list grant revoke" ;;
+	"vitrine consent") echo "list grant revoke forget" ;;
 	"vitrine evidence") echo "show" ;;
 	"vitrine inner") echo "client server" ;;
 	esac
@@ -29,8 +29,9 @@ _vitrine_flags() {
 	"vitrine fetch") echo "--proxy --proxy-roots --roots --consent --store --level --client-cert --client-key --allow-credentials --connect-to --keylog --report --evidence --request -X --header -H --data -d --output -o --include -i --head -I --location -L --fail -f --verbose -v --max-time --help -h" ;;
 	"vitrine consent") echo "--help -h" ;;
 	"vitrine consent list") echo "--store --json --help -h" ;;
-	"vitrine consent grant") echo "--store --proxy --proxy-roots --root --scope --for --until --credentials --json --help -h" ;;
+	"vitrine consent grant") echo "--store --proxy --proxy-roots --root --scope --for --until --level --credentials --json --help -h" ;;
 	"vitrine consent revoke") echo "--store --all --json --help -h" ;;
+	"vitrine consent forget") echo "--store --all --json --help -h" ;;
 	"vitrine evidence") echo "--help -h" ;;
 	"vitrine evidence show") echo "--json --roots --nonce --proxy --report --help -h" ;;
 	"vitrine inner") echo "--help -h" ;;
@@ -71,7 +72,7 @@ _vitrine_value() {
 	"vitrine fetch --roots") echo "files" ;;
 	"vitrine fetch --consent") echo "words stored ask once" ;;
 	"vitrine fetch --store") echo "files" ;;
-	"vitrine fetch --level") echo "list intact signed attested claimed blind direct" ;;
+	"vitrine fetch --level") echo "list intact signed attested claimed blind direct ask" ;;
 	"vitrine fetch --client-cert") echo "files" ;;
 	"vitrine fetch --client-key") echo "files" ;;
 	"vitrine fetch --connect-to") echo "any" ;;
@@ -92,8 +93,11 @@ _vitrine_value() {
 	"vitrine consent grant --scope") echo "any" ;;
 	"vitrine consent grant --for") echo "any" ;;
 	"vitrine consent grant --until") echo "any" ;;
+	"vitrine consent grant --level") echo "list intact signed attested claimed blind" ;;
 	"vitrine consent revoke --store") echo "files" ;;
 	"vitrine consent revoke "[0-9]*) echo "any" ;;
+	"vitrine consent forget --store") echo "files" ;;
+	"vitrine consent forget "[0-9]*) echo "any" ;;
 	"vitrine evidence show --roots") echo "files" ;;
 	"vitrine evidence show --nonce") echo "any" ;;
 	"vitrine evidence show --proxy") echo "files" ;;

@@ -2,7 +2,7 @@
 
 # __vitrine_takes COMMAND-AND-FLAG: does the flag take a value?
 function __vitrine_takes
-    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --config' 'vitrine proxy --modes' 'vitrine proxy --connect-to' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine proxy --hostile' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --store' 'vitrine fetch --level' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine consent list --store' 'vitrine consent grant --store' 'vitrine consent grant --proxy' 'vitrine consent grant --proxy-roots' 'vitrine consent grant --root' 'vitrine consent grant --scope' 'vitrine consent grant --for' 'vitrine consent grant --until' 'vitrine consent revoke --store' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report' 'vitrine inner client --connect' 'vitrine inner client --server-name' 'vitrine inner client --roots' 'vitrine inner client --cert' 'vitrine inner client --key' 'vitrine inner client --session-in' 'vitrine inner client --session-out' 'vitrine inner client --suite' 'vitrine inner client --groups' 'vitrine inner client --alpn' 'vitrine inner client --export' 'vitrine inner client --keylog' 'vitrine inner server --listen' 'vitrine inner server --cert' 'vitrine inner server --key' 'vitrine inner server --client-roots' 'vitrine inner server --root' 'vitrine inner server --suite' 'vitrine inner server --groups' 'vitrine inner server --alpn' 'vitrine inner server --export' 'vitrine inner server --keylog'
+    contains -- $argv[1] 'vitrine origin --listen' 'vitrine origin --cert' 'vitrine origin --key' 'vitrine origin --root' 'vitrine origin --upstream' 'vitrine proxy --listen' 'vitrine proxy --cert' 'vitrine proxy --key' 'vitrine proxy --roots' 'vitrine proxy --client-roots' 'vitrine proxy --config' 'vitrine proxy --modes' 'vitrine proxy --connect-to' 'vitrine proxy --drain' 'vitrine proxy --keylog' 'vitrine proxy --hostile' 'vitrine fetch --proxy' 'vitrine fetch --proxy-roots' 'vitrine fetch --roots' 'vitrine fetch --consent' 'vitrine fetch --store' 'vitrine fetch --level' 'vitrine fetch --client-cert' 'vitrine fetch --client-key' 'vitrine fetch --connect-to' 'vitrine fetch --keylog' 'vitrine fetch --report' 'vitrine fetch --evidence' 'vitrine fetch --request' 'vitrine fetch -X' 'vitrine fetch --header' 'vitrine fetch -H' 'vitrine fetch --data' 'vitrine fetch -d' 'vitrine fetch --output' 'vitrine fetch -o' 'vitrine fetch --max-time' 'vitrine consent list --store' 'vitrine consent grant --store' 'vitrine consent grant --proxy' 'vitrine consent grant --proxy-roots' 'vitrine consent grant --root' 'vitrine consent grant --scope' 'vitrine consent grant --for' 'vitrine consent grant --until' 'vitrine consent grant --level' 'vitrine consent revoke --store' 'vitrine consent forget --store' 'vitrine evidence show --roots' 'vitrine evidence show --nonce' 'vitrine evidence show --proxy' 'vitrine evidence show --report' 'vitrine inner client --connect' 'vitrine inner client --server-name' 'vitrine inner client --roots' 'vitrine inner client --cert' 'vitrine inner client --key' 'vitrine inner client --session-in' 'vitrine inner client --session-out' 'vitrine inner client --suite' 'vitrine inner client --groups' 'vitrine inner client --alpn' 'vitrine inner client --export' 'vitrine inner client --keylog' 'vitrine inner server --listen' 'vitrine inner server --cert' 'vitrine inner server --key' 'vitrine inner server --client-roots' 'vitrine inner server --root' 'vitrine inner server --suite' 'vitrine inner server --groups' 'vitrine inner server --alpn' 'vitrine inner server --export' 'vitrine inner server --keylog'
 end
 
 # __vitrine_at COMMAND [PLACE]: does the line name this command, with the cursor at this argument, or (2+) at one from there on?
@@ -10,7 +10,7 @@ function __vitrine_at --argument-names command place
     set -l words (commandline -opc)
     set -e words[1]
     set -l path vitrine
-    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine policy' 'vitrine policy check' 'vitrine fetch' 'vitrine consent' 'vitrine consent list' 'vitrine consent grant' 'vitrine consent revoke' 'vitrine evidence' 'vitrine evidence show' 'vitrine inner' 'vitrine inner client' 'vitrine inner server' 'vitrine completion' 'vitrine version'
+    while set -q words[1]; and contains -- "$path $words[1]" 'vitrine demo' 'vitrine pki' 'vitrine pki init' 'vitrine pki origin' 'vitrine pki proxy' 'vitrine origin' 'vitrine proxy' 'vitrine policy' 'vitrine policy check' 'vitrine fetch' 'vitrine consent' 'vitrine consent list' 'vitrine consent grant' 'vitrine consent revoke' 'vitrine consent forget' 'vitrine evidence' 'vitrine evidence show' 'vitrine inner' 'vitrine inner client' 'vitrine inner server' 'vitrine completion' 'vitrine version'
         set path "$path $words[1]"
         set -e words[1]
     end
@@ -107,7 +107,7 @@ complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l proxy-roots -r -F -d 'v
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l roots -r -F -d 'verify origins by the roots in PEM FILE (default: the system\'s)'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l consent -r -f -a 'stored ask once' -d 'HOW you agree that the proxy reads this fetch, redirects included: stored, ask or once'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l store -r -F -d 'the grants are in FILE (default: $XDG_STATE_HOME/vitrine/consent.json, else ~/.local/state/vitrine/consent.json)'
-complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l level -r -f -a '(__fish_complete_list , "string split , intact,signed,attested,claimed,blind,direct")' -d 'the levels that you accept, a list L[,L...] of intact, signed, attested, claimed, blind, direct'
+complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l level -r -f -a '(__fish_complete_list , "string split , intact,signed,attested,claimed,blind,direct,ask")' -d 'the levels that you accept, a list L[,L...] of intact, signed, attested, claimed, blind, direct; ask in it has you asked where none of them can be had'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l client-cert -r -F -d 'show the proxy, when it asks, the certificate in PEM FILE'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l client-key -r -F -d 'its private key, PEM FILE'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l allow-credentials -d 'with --consent once: let Authorization, Cookie and the like leave where the proxy reads them'
@@ -126,9 +126,10 @@ complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l fail -s f -d 'exit with
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l verbose -s v -d 'say on standard error what happens and who could read it'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l max-time -r -f -d 'give up after this many SECONDS'
 complete -c vitrine -n '__vitrine_at "vitrine fetch"' -l help -s h -d 'show help'
-complete -c vitrine -n '__vitrine_at "vitrine consent" 1' -a list -d 'print what is granted'
+complete -c vitrine -n '__vitrine_at "vitrine consent" 1' -a list -d 'print what is granted, and what hosts were reached at'
 complete -c vitrine -n '__vitrine_at "vitrine consent" 1' -a grant -d 'let a proxy read what you say to some hosts, until a time'
 complete -c vitrine -n '__vitrine_at "vitrine consent" 1' -a revoke -d 'take grants back: none of them lets a byte through from now on'
+complete -c vitrine -n '__vitrine_at "vitrine consent" 1' -a forget -d 'forget what hosts were reached at: less than that is then no loss'
 complete -c vitrine -n '__vitrine_at "vitrine consent"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine consent list"' -l store -r -F -d 'the grants are in FILE (default: $XDG_STATE_HOME/vitrine/consent.json, else ~/.local/state/vitrine/consent.json)'
 complete -c vitrine -n '__vitrine_at "vitrine consent list"' -l json -d 'print one JSON object'
@@ -140,6 +141,7 @@ complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l root -r -f -d '
 complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l scope -r -f -d 'the hosts that it is for, a PATTERN (repeatable)'
 complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l for -r -f -d 'how long it lasts, a DURATION such as 30d, 12h or 45m, at most 366d (default: 30d)'
 complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l until -r -f -d 'when it ends: a DATE, as 2027-01-31 for the moment that this day begins here, or as 2027-01-31T18:00:00Z'
+complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l level -r -f -a '(__fish_complete_list , "string split , intact,signed,attested,claimed,blind")' -d 'the levels that the hosts may be reached at through the proxy, a list L[,L...] of intact, signed, attested, claimed, blind'
 complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l credentials -d 'let the proxy read passwords, cookies and tokens too, which a reader can use elsewhere'
 complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l json -d 'print one JSON object'
 complete -c vitrine -n '__vitrine_at "vitrine consent grant"' -l help -s h -d 'show help'
@@ -147,6 +149,10 @@ complete -c vitrine -n '__vitrine_at "vitrine consent revoke"' -l store -r -F -d
 complete -c vitrine -n '__vitrine_at "vitrine consent revoke"' -l all -d 'revoke every grant'
 complete -c vitrine -n '__vitrine_at "vitrine consent revoke"' -l json -d 'print one JSON object'
 complete -c vitrine -n '__vitrine_at "vitrine consent revoke"' -l help -s h -d 'show help'
+complete -c vitrine -n '__vitrine_at "vitrine consent forget"' -l store -r -F -d 'the grants are in FILE (default: $XDG_STATE_HOME/vitrine/consent.json, else ~/.local/state/vitrine/consent.json)'
+complete -c vitrine -n '__vitrine_at "vitrine consent forget"' -l all -d 'forget every host'
+complete -c vitrine -n '__vitrine_at "vitrine consent forget"' -l json -d 'print one JSON object'
+complete -c vitrine -n '__vitrine_at "vitrine consent forget"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine evidence" 1' -a show -d 'say what evidence that "vitrine fetch --evidence" saved proves, and what it does not'
 complete -c vitrine -n '__vitrine_at "vitrine evidence"' -l help -s h -d 'show help'
 complete -c vitrine -n '__vitrine_at "vitrine evidence show"' -l json -d 'print one JSON object'
