@@ -69,7 +69,7 @@ func NewLink(cs tls.ConnectionState, made *Evidence, authority string, now time.
 
 // Walk follows evidence along the proxies of the request. A client calls it on what it gets, and then, where the
 // path is complete, Verify on its end. It verifies every link but for whether its proxy is one to trust. The error
-// is an [*Error].
+// wraps an [*Error].
 func (v *Verifier) Walk(e *Evidence) (*Path, error) {
 	req, err := ParseRequest(v.Request)
 	if err != nil {
@@ -96,9 +96,7 @@ func (v *Verifier) Walk(e *Evidence) (*Path, error) {
 			p.Links = append(p.Links, *l)
 		case len(e.Next) > 0:
 			return nil, foreign("behind proxy %d it leads through one that the request does not name", at)
-		case !l.Fresh:
-			return nil, malformed("nothing of the proxy behind proxy %d is signed", at)
-		default:
+		default: // it is fresh: a link to nowhere has no form
 			p.Ahead = l
 			return p, nil
 		}

@@ -29,7 +29,7 @@ func samples() map[string]*Evidence {
 	}
 }
 
-// spec: EVD-1
+// spec: EVD-1 EVD-42
 func TestParseAppend(t *testing.T) {
 	for name, e := range samples() {
 		p, err := e.Append([]byte("before"))
@@ -55,7 +55,7 @@ func TestParseAppend(t *testing.T) {
 	}
 }
 
-// spec: EVD-1
+// spec: EVD-1 EVD-42
 func TestAppendRefusesWhatParseWould(t *testing.T) {
 	many := func(n int) [][]byte {
 		list := make([][]byte, n)
@@ -99,7 +99,7 @@ func TestAppendRefusesWhatParseWould(t *testing.T) {
 	}
 }
 
-// spec: EVD-1
+// spec: EVD-1 EVD-42
 func TestParseRefusesWhatIsOutOfRange(t *testing.T) {
 	p, err := samples()["transcript"].Append(nil)
 	if err != nil {
@@ -158,7 +158,7 @@ func TestErrorsUnwrap(t *testing.T) {
 	}
 }
 
-// spec: EVD-1
+// spec: EVD-1 EVD-42
 func FuzzParse(f *testing.F) {
 	for _, e := range samples() {
 		p, err := e.Append(nil)
