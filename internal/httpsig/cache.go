@@ -35,7 +35,10 @@ func Cacheable(req *Request, status int, cacheControl, vary []string, setsCookie
 	if shared >= 0 {
 		seconds = shared
 	}
-	return min(time.Duration(max(seconds, 0))*time.Second, MaxPublicLifetime), public && seconds > 0
+	if !public || seconds <= 0 {
+		return 0, false
+	}
+	return min(time.Duration(seconds)*time.Second, MaxPublicLifetime), true
 }
 
 // age reads delta-seconds; 0 where it is none. It is bounded so that no sum of it overflows.
