@@ -2,7 +2,10 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"net/http"
 	"slices"
 	"testing"
 
@@ -79,4 +82,56 @@ func TestWhoChoosesNothingGetsNothing(t *testing.T) {
 			t.Errorf("%s: a request left", name)
 		}
 	}
+}
+
+// The agreement that a chosen level is under is the one about that level: its end cuts the exchange, and the end of the
+// one to be read that came before does not.
+//
+// spec: CLI-83
+func TestTheEndOfAChosenLevelCutsWhatIsUnderIt(t *testing.T) {
+	w := newWorld(t)
+	w.split(t, new(tls.Config))
+	more := make(chan string)
+	w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		for {
+			select {
+			case s := <-more:
+				io.WriteString(rw, s)
+				rw.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	read, endRead := context.WithCancelCause(t.Context())
+	changed, endChanged := context.WithCancelCause(t.Context())
+	tr := w.transport(func(tr *Transport) {
+		tr.Choose = func(context.Context, *Offer) (Level, error) { return Attested, nil }
+		tr.Consent = ConsentFunc(func(_ context.Context, req *ConsentRequest) (*Agreement, error) {
+			if slices.Equal(req.Levels, []Level{Attested}) {
+				return &Agreement{Ends: changed}, nil
+			}
+			return &Agreement{Ends: read}, nil
+		})
+	})
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://origin.example/", nil)
+	go func() { more <- "one" }()
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got := make([]byte, 3)
+	for _, want := range []string{"one", "two"} {
+		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != want {
+			t.Fatalf("%q %v, want %q", got, err, want)
+		}
+		if want == "one" {
+			endRead(errors.New("this one is not about it"))
+			go func() { more <- "two" }()
+		}
+	}
+	endChanged(errTakenBack)
+	_, err = io.ReadAll(resp.Body)
+	wantTakenBack(t, err)
 }
