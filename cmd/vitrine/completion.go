@@ -43,9 +43,13 @@ func completionCommand(std stdio) *cli.Command {
 // closedSets are the values of the flags that take no others, by command and flag; a flag that is not
 // here takes what its placeholder says.
 func closedSets() map[string][]string {
+	levels := names(client.Intact, client.Signed, client.Attested, client.Claimed, client.Blind, client.Direct, askLevel)
+	consents := []string{"stored", "ask", "once"}
 	return map[string][]string{
-		"fetch --level":         names(client.Intact, client.Signed, client.Attested, client.Claimed, client.Blind, client.Direct, askLevel),
-		"fetch --consent":       {"stored", "ask", "once"},
+		"fetch --level":         levels,
+		"fetch --consent":       consents,
+		"gateway --level":       levels,
+		"gateway --consent":     consents,
 		"consent grant --level": names(client.Intact, client.Signed, client.Attested, client.Claimed, client.Blind),
 		"proxy --modes":         names(fields.Intact, fields.Blind),
 		"proxy --hostile":       names(hostile.Modes()...),

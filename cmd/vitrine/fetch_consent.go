@@ -18,12 +18,13 @@ import (
 // grant that would have allowed it.
 type consenter struct {
 	client.Consent
-	prompt *consent.Prompt                     // for levels; nil where nobody is asked for one
-	memory *consent.Memory                     // nil where there is no place for it
-	once   bool                                // nothing is stored but memory
-	store  string                              // as --store has it
-	grant  func(*client.ConsentRequest) string // the command line
-	close  []func() error
+	prompt  *consent.Prompt                     // for levels; nil where nobody is asked for one
+	memory  *consent.Memory                     // nil where there is no place for it
+	once    bool                                // nothing is stored but memory
+	store   string                              // as --store has it
+	command string                              // that asks
+	grant   func(*client.ConsentRequest) string // the command line
+	close   []func() error
 
 	mu    sync.Mutex
 	asked *client.ConsentRequest
@@ -46,7 +47,7 @@ func consentFlags(c *cli.Context) (how string, err error) {
 // newConsenter opens the store where there is need of it. Memory is kept beside it whatever --consent is: who
 // agrees once to be read has not agreed to be read at less than before.
 func newConsenter(c *cli.Context, how string) (*consenter, error) {
-	n := &consenter{once: how == "once", store: c.String("store"), grant: func(req *client.ConsentRequest) string { return grantLine(c, req) }}
+	n := &consenter{once: how == "once", command: c.Command.Name, store: c.String("store"), grant: func(req *client.ConsentRequest) string { return grantLine(c, req) }}
 	_, asks, err := parseLevels(c.String("level"))
 	if err != nil {
 		return nil, err
@@ -101,6 +102,11 @@ func (n *consenter) Close() error {
 func (n *consenter) advise(err error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.adviseAbout(n.asked, err)
+}
+
+// adviseAbout is advise where asked is what consent was asked for; nil for nothing.
+func (n *consenter) adviseAbout(asked *client.ConsentRequest, err error) error {
 	var (
 		trust *client.TrustError
 		level *client.LevelError
@@ -108,18 +114,18 @@ func (n *consenter) advise(err error) error {
 	if errors.As(err, &level) {
 		return n.adviseLevel(err, level)
 	}
-	if n.asked == nil || !errors.As(err, &trust) || errors.Is(err, consent.ErrRefused) {
+	if asked == nil || !errors.As(err, &trust) || errors.Is(err, consent.ErrRefused) {
 		return err
 	}
-	line, once := n.grant(n.asked), "--consent once"
-	if len(n.asked.Fields) > 0 {
+	line, once := n.grant(asked), "--consent once"
+	if len(asked.Fields) > 0 {
 		line, once = line+" --credentials", once+" --allow-credentials"
 	}
 	switch {
 	case errors.Is(err, consent.ErrRevoked), errors.Is(err, consent.ErrExpired):
 		return fmt.Errorf("%w; to allow it again: %s", err, line)
 	case trust.Party == client.PartyCredentials, errors.Is(err, consent.ErrNoGrant), errors.Is(err, errNoTerminal):
-		return fmt.Errorf("%w; to allow it for 30 days: %s; for this fetch alone: %s", err, line, once)
+		return fmt.Errorf("%w; to allow it for 30 days: %s; for this %s alone: %s", err, line, n.command, once)
 	}
 	return err
 }

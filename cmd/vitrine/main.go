@@ -64,6 +64,7 @@ func newApp(std stdio) *cli.App {
 			proxyCommand(std),
 			policyCommand(std),
 			fetchCommand(std),
+			gatewayCommand(std),
 			consentCommand(std),
 			evidenceCommand(std),
 			innerCommand(std),

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,7 +37,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "stock": cmdStock,
-			"value": cmdValue, "prefix": cmdPrefix, "hup": cmdHup, "lastline": cmdLastLine,
+			"value": cmdValue, "prefix": cmdPrefix, "hup": cmdHup, "lastline": cmdLastLine, "said": cmdSaid,
 		},
 	})
 }
@@ -149,6 +150,28 @@ func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s ended with %v: %s", args[0], err, s.log)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(s.log.String()), 0o644))
+}
+
+// cmdSaid is "said NAME VAR PATTERN": what a server printed before its "listening on" matches, and $VAR is what is in
+// the parentheses; $VAR_PORT is the port, if it is an address.
+func cmdSaid(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: said NAME VAR PATTERN")
+	}
+	s := ts.Value("servers").(map[string]*server)[args[0]]
+	if s == nil {
+		ts.Fatalf("no server %s", args[0])
+	}
+	pattern, err := regexp.Compile(args[2])
+	ts.Check(err)
+	match := pattern.FindStringSubmatch(s.log.String())
+	if len(match) != 2 {
+		ts.Fatalf("%s did not say %q: %s", args[0], args[2], s.log)
+	}
+	ts.Setenv(args[1], match[1])
+	if _, port, err := net.SplitHostPort(match[1]); err == nil {
+		ts.Setenv(args[1]+"_PORT", port)
+	}
 }
 
 // cmdExits is "exits N vitrine ARGS...": the command has to end with status N, and where N is not 0,

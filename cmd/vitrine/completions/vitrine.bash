@@ -4,7 +4,7 @@
 # The commands below a command.
 _vitrine_commands() {
 	case $1 in
-	"vitrine") echo "demo pki origin proxy policy fetch consent evidence inner completion version" ;;
+	"vitrine") echo "demo pki origin proxy policy fetch gateway consent evidence inner completion version" ;;
 	"vitrine pki") echo "init origin proxy" ;;
 	"vitrine policy") echo "check" ;;
 	"vitrine consent") echo "list grant revoke forget" ;;
@@ -27,6 +27,7 @@ _vitrine_flags() {
 	"vitrine policy") echo "--help -h" ;;
 	"vitrine policy check") echo "--json --help -h" ;;
 	"vitrine fetch") echo "--proxy --proxy-roots --roots --consent --store --level --client-cert --client-key --allow-credentials --connect-to --keylog --report --evidence --request -X --header -H --data -d --output -o --include -i --head -I --location -L --fail -f --verbose -v --max-time --help -h" ;;
+	"vitrine gateway") echo "--proxy --proxy-roots --roots --consent --store --level --client-cert --client-key --allow-credentials --connect-to --keylog --listen --host --map --help -h" ;;
 	"vitrine consent") echo "--help -h" ;;
 	"vitrine consent list") echo "--store --json --help -h" ;;
 	"vitrine consent grant") echo "--store --proxy --proxy-roots --root --scope --for --until --level --credentials --json --help -h" ;;
@@ -85,6 +86,19 @@ _vitrine_value() {
 	"vitrine fetch --output" | "vitrine fetch -o") echo "files" ;;
 	"vitrine fetch --max-time") echo "any" ;;
 	"vitrine fetch 1") echo "any" ;;
+	"vitrine gateway --proxy") echo "any" ;;
+	"vitrine gateway --proxy-roots") echo "files" ;;
+	"vitrine gateway --roots") echo "files" ;;
+	"vitrine gateway --consent") echo "words stored ask once" ;;
+	"vitrine gateway --store") echo "files" ;;
+	"vitrine gateway --level") echo "list intact signed attested claimed blind direct ask" ;;
+	"vitrine gateway --client-cert") echo "files" ;;
+	"vitrine gateway --client-key") echo "files" ;;
+	"vitrine gateway --connect-to") echo "any" ;;
+	"vitrine gateway --keylog") echo "files" ;;
+	"vitrine gateway --listen") echo "any" ;;
+	"vitrine gateway --host") echo "any" ;;
+	"vitrine gateway --map") echo "any" ;;
 	"vitrine consent list --store") echo "files" ;;
 	"vitrine consent grant --store") echo "files" ;;
 	"vitrine consent grant --proxy") echo "any" ;;
