@@ -217,7 +217,7 @@ func answers() map[string]http.HandlerFunc {
 
 // Whatever a handler answers is signed, over both versions of HTTP, and is the same as without SignResponses.
 //
-// spec: SIG-1 SIG-2
+// spec: SIG-2 SIG-15
 func TestEveryAnswerIsSigned(t *testing.T) {
 	handlers := answers()
 	route := func(w http.ResponseWriter, r *http.Request) {
@@ -474,6 +474,8 @@ func TestStrangersGetSignaturesOfWhatIsPublic(t *testing.T) {
 }
 
 // Requests for an upgrade, in a tunnel, or with a bad or foreign request for evidence, pass as they are.
+//
+// spec: SIG-1
 func TestWhatPassesUnsigned(t *testing.T) {
 	w, _ := signing(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }, nil)
 	c := w.stock(false)

@@ -189,7 +189,7 @@ func alterations(k *maker) []alteration {
 
 // Whatever is altered, left out, added, replayed or put in another's place is found, and what a proxy may do is not.
 //
-// spec: SIG-3 SIG-4 SIG-5 SIG-8 SIG-10 SIG-11
+// spec: SIG-3 SIG-4 SIG-5 SIG-7 SIG-8 SIG-10 SIG-11 SIG-15
 func TestEveryAlterationIsFound(t *testing.T) {
 	k := newMaker(t, ecKey(t, elliptic.P256()))
 	for form, fresh := range map[string]*message{"head": k.signedHead(), "stream": k.signedStream()} {
@@ -208,7 +208,7 @@ func TestEveryAlterationIsFound(t *testing.T) {
 
 // What stands in the head alone, or in the trailer section alone.
 //
-// spec: SIG-3 SIG-13
+// spec: SIG-3 SIG-13 SIG-16
 func TestAlterationsOfEachForm(t *testing.T) {
 	k := newMaker(t, ecKey(t, elliptic.P256()))
 	inTrailer := func(m *message) http.Header { return m.trailer }
