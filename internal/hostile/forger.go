@@ -120,6 +120,10 @@ func (f *forger) fake(request *evidence.Request, truth []byte) (*evidence.Eviden
 	case evidence.Authenticator:
 		e.Authenticator, err = f.resign(e.Authenticator, hashOf(e.Hop.Suite), "Exported Authenticator", e.HandshakeContext, request.Raw)
 	case evidence.Transcript:
+		if e.Hop.Version == tls.VersionTLS12 {
+			e.Messages, err = f.resignExchange(e.Messages)
+			break
+		}
 		e.Messages, err = f.resign(e.Messages, hashOf(e.Hop.Suite), "TLS 1.3, server CertificateVerify")
 	default:
 		err = errors.New("hostile: a claim is signed by nobody")
@@ -151,6 +155,42 @@ func (f *forger) resign(messages []byte, h crypto.Hash, context string, before .
 			signed = true
 		}
 		covered = append(covered, msg...)
+		out = append(out, msg...)
+		messages = rest
+	}
+	if !signed {
+		return nil, errors.New("hostile: the evidence has no signature to replace")
+	}
+	return out, nil
+}
+
+// resignExchange is resign for TLS 1.2, where the signature is in the ServerKeyExchange and covers both randoms.
+func (f *forger) resignExchange(messages []byte) ([]byte, error) {
+	var covered, out []byte
+	signed := false
+	for len(messages) > 0 {
+		msg, rest, err := tlsmsg.SplitHandshake(messages, tlsmsg.MaxHandshake)
+		if err != nil {
+			return nil, err
+		}
+		switch tlsmsg.MessageType(msg) {
+		case tlsmsg.TypeClientHello, tlsmsg.TypeServerHello:
+			const at = 4 + 2 // behind the message's header and the version
+			covered = append(covered, msg[at:at+32]...)
+		case tlsmsg.TypeServerKeyExchange:
+			m, err := tlsmsg.ParseServerKeyExchange(msg)
+			if err != nil {
+				return nil, err
+			}
+			m.Scheme = tls.ECDSAWithP256AndSHA256
+			if m.Signature, err = tlsmsg.Sign(rand.Reader, f.key, m.Scheme, append(covered, m.Params...)); err != nil {
+				return nil, err
+			}
+			if msg, err = m.Append(nil); err != nil {
+				return nil, err
+			}
+			signed = true
+		}
 		out = append(out, msg...)
 		messages = rest
 	}

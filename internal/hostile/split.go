@@ -193,7 +193,9 @@ func (f *forger) earlier(ctx context.Context, req *hop.Request, end bool) (*page
 	defer up.Conn.Close()
 	tr := &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			tc := tls.Client(up.Conn, &tls.Config{RootCAs: f.proxy.Roots, ServerName: host, NextProtos: []string{"http/1.1"}, Time: f.proxy.Time})
+			tc := tls.Client(up.Conn, &tls.Config{
+				RootCAs: f.proxy.Roots, ServerName: host, NextProtos: []string{"http/1.1"}, Time: f.proxy.Time, CipherSuites: anySuite(),
+			})
 			return tc, tc.HandshakeContext(ctx)
 		},
 		DisableKeepAlives: true, DisableCompression: true,
@@ -210,6 +212,14 @@ func (f *forger) earlier(ctx context.Context, req *hop.Request, end bool) (*page
 	}
 	defer resp.Body.Close()
 	return readPage(resp)
+}
+
+// anySuite is what crypto/tls knows, RSA key exchange included: an origin that has nothing better is lied about, too.
+func anySuite() (ids []uint16) {
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		ids = append(ids, s.ID)
+	}
+	return ids
 }
 
 // hostPort are the parts of the authority of an ordinary request, whose port may be missing.

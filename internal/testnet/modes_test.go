@@ -16,7 +16,10 @@ import (
 )
 
 // lying has the lab's client go through a proxy that lies as mode says. struck returns the lies so far.
-func (l *lab) lying(mode hostile.Mode) (struck func() int) {
+func (l *lab) lying(mode hostile.Mode) (struck func() int) { return l.lyingWith(mode, nil) }
+
+// lyingWith is lying with a proxy that change has changed.
+func (l *lab) lyingWith(mode hostile.Mode, change func(p *proxy.Proxy)) (struck func() int) {
 	l.Helper()
 	const host = "liar.example"
 	var mu sync.Mutex
@@ -32,6 +35,9 @@ func (l *lab) lying(mode hostile.Mode) (struck func() int) {
 			defer mu.Unlock()
 			strikes++
 		},
+	}
+	if change != nil {
+		change(liar.Proxy)
 	}
 	ln := l.Listen(host)
 	l.run(func() error { return liar.Serve(ln) }, liar.Close)

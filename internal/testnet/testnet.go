@@ -209,7 +209,7 @@ func (n *Net) serveLiar(p *proxy.Proxy, ln net.Listener) error {
 			if tc.HandshakeContext(n.ctx) != nil {
 				return
 			}
-			s, err := h2.Server(tc, &h2.Config{Limits: p.Limits.Hop})
+			s, err := h2.Server(tc, &h2.Config{Limits: p.Limits.Hop, Ordinary: true})
 			if err != nil {
 				n.Error(err)
 				return

@@ -187,6 +187,10 @@ func (n *Net) dialHop2(ctx context.Context, t *proxy.Target, host string, change
 		conn.Close()
 		return nil, err
 	}
+	if alpn := up.State.NegotiatedProtocol; alpn != frames.ALPNH2 && alpn != frames.ALPNRaw {
+		up.Done = func() { conn.Close() }
+		return up, nil
+	}
 	if up.Session, err = h2.Client(tc, nil); err != nil {
 		conn.Close()
 		return nil, err
