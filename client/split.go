@@ -286,7 +286,9 @@ func (e *splitExchange) deliver(a *attempt, answer *hop.Response) error {
 		ContentLength: contentLength(h),
 		Request:       x.req.WithContext(withReport(x.req.Context(), x.rep)),
 	}
-	resp.Trailer = announced(h)
+	if resp.Trailer = announced(h); e.signature != nil {
+		resp.Trailer = nil // a name that nobody signed is nothing to show
+	}
 	e.resp, x.rep.Status = resp, answer.Status
 	if x.once != nil {
 		x.once.settle(false)

@@ -40,6 +40,10 @@ type splitter struct {
 	onAsk    func(ans hop.Answering, nonce [32]byte) (taken bool) // before it goes on
 	onHead   func(ans hop.Answering, nonce [32]byte, resp *http.Response) (taken bool)
 	change   func(p []byte) // of the content
+	toOrigin func(p []byte) // the same for requests
+	strip    []string       // fields that do not reach the origin
+	bare     bool           // trailer sections do not reach the client
+	handler  http.Handler   // nil: the world's
 }
 
 // A keptHop is a hop 2 that made evidence.
@@ -69,6 +73,10 @@ func (w *world) split(t *testing.T, cfg *tls.Config) *splitter {
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			w.requests <- r.Method + " " + r.URL.Path
+			if sp.handler != nil {
+				sp.handler.ServeHTTP(rw, r)
+				return
+			}
 			w.handler.ServeHTTP(rw, r)
 		}),
 		ErrorLog: discardLog(),
@@ -236,10 +244,13 @@ func (sp *splitter) forward(in hop.IncomingRequest, ans hop.Answering, k *keptHo
 	}
 	out.Header = req.Header.Clone()
 	out.Header.Del(fields.EvidenceID)
+	for _, name := range sp.strip {
+		out.Header.Del(name)
+	}
 	if !in.End() {
 		out.ContentLength = contentLength(out.Header)
 		out.Trailer = announced(out.Header)
-		out.Body = &trailerBody{ReadCloser: io.NopCloser(conn), ex: ans, req: out}
+		out.Body = &trailerBody{ReadCloser: io.NopCloser(conn), ex: ans, req: out, change: sp.toOrigin}
 	}
 	out.Header.Del("Content-Length")
 	if _, ok := out.Header["User-Agent"]; !ok {
@@ -282,6 +293,9 @@ func (sp *splitter) forward(in hop.IncomingRequest, ans hop.Answering, k *keptHo
 		}
 		switch {
 		case err == io.EOF:
+			if sp.bare {
+				resp.Trailer = nil
+			}
 			ans.SendTrailer(resp.Trailer)
 			return
 		case err != nil:
@@ -294,12 +308,16 @@ func (sp *splitter) forward(in hop.IncomingRequest, ans hop.Answering, k *keptHo
 // trailerBody fills its request's trailer at its end.
 type trailerBody struct {
 	io.ReadCloser
-	ex  hop.Exchange
-	req *http.Request
+	ex     hop.Exchange
+	req    *http.Request
+	change func(p []byte)
 }
 
 func (b *trailerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if b.change != nil && n > 0 {
+		b.change(p[:n])
+	}
 	if err == io.EOF {
 		for name, values := range b.ex.Trailer() {
 			b.req.Trailer[http.CanonicalHeaderKey(name)] = values
