@@ -176,7 +176,7 @@ func (s *session) onHeaders(mh *http2.MetaHeadersFrame) error {
 		}
 		return s.onRequest(mh)
 	case st == nil:
-		return s.onStrayHeaders(id)
+		return s.onStrayHeaders(mh)
 	case st.local:
 		if err := s.checkList(mh); err != nil {
 			return s.fault(id, http2.ErrCodeEnhanceYourCalm, err.Error())
@@ -199,9 +199,13 @@ func (s *session) onHeaders(mh *http2.MetaHeadersFrame) error {
 }
 
 // onStrayHeaders are HEADERS on a stream that is over.
-func (s *session) onStrayHeaders(id uint32) error {
+func (s *session) onStrayHeaders(mh *http2.MetaHeadersFrame) error {
+	id := mh.StreamID
 	switch s.pastOf(id) {
 	case pastResetByUs, pastResetAndEnded:
+		if mh.StreamEnded() && s.late(id, pastResetByUs, pastResetAndEnded) {
+			return nil
+		}
 		return s.ignore(fmt.Sprintf("HEADERS on stream %d, which we have reset", id))
 	case pastEnded, pastResetByPeer:
 		return &connError{http2.ErrCodeStreamClosed, fmt.Sprintf("HEADERS on stream %d, which is closed", id)}
