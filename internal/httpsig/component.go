@@ -3,6 +3,7 @@ package httpsig
 import (
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/dunglas/httpsfv"
@@ -152,6 +153,17 @@ func base(components []component, params string) []byte {
 		b = append(b, '\n')
 	}
 	return append(append(b, `"@signature-params": `...), params...)
+}
+
+// behind returns components with the value of the one that stands in the trailer section, if there is one.
+func behind(components []component, value string) []component {
+	out := slices.Clone(components)
+	for i := range out {
+		if out[i].tr {
+			out[i].value = value
+		}
+	}
+	return out
 }
 
 // requestFields are the fields of a request that its response's signature covers where they were sent.

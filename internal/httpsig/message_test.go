@@ -172,7 +172,7 @@ func (k *maker) resign(m *message, input string) *message {
 	if err != nil {
 		return m // it is refused before anybody looks at the signature
 	}
-	sig, err := sign(k.key, base(s.components, s.params))
+	sig, err := sign(k.key, s.base(""))
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -296,7 +296,7 @@ func (s *Signature) Check(leaf *x509.Certificate, nonce [32]byte, now time.Time)
 		return fail(ErrStale, "it was made at %v, which is to come", s.Params.Created)
 	}
 	if !s.trailing {
-		if err := verify(leaf.PublicKey, base(s.components, s.params), s.signature); err != nil {
+		if err := verify(leaf.PublicKey, s.base(""), s.signature); err != nil {
 			return err
 		}
 	}
@@ -362,6 +362,11 @@ func (s *Signature) Finish(trailer http.Header) error {
 	return s.digest.Check()
 }
 
+// base is what was signed. trailing is the value of the digest in the trailer section.
+func (s *Signature) base(trailing string) []byte {
+	return base(behind(s.components, trailing), s.params)
+}
+
 func (s *Signature) finishTrailer(trailer http.Header) error {
 	lines := trailer.Values(ContentDigest)
 	if len(lines) == 0 {
@@ -376,16 +381,10 @@ func (s *Signature) finishTrailer(trailer http.Header) error {
 	if err != nil {
 		return err
 	}
-	signed := slices.Clone(s.components)
-	for i := range signed {
-		if signed[i].tr {
-			signed[i].value = value
-		}
-	}
 	if err := s.readSignature(trailer); err != nil {
 		return err
 	}
-	if err := verify(s.leaf.PublicKey, base(signed, s.params), s.signature); err != nil {
+	if err := verify(s.leaf.PublicKey, s.base(value), s.signature); err != nil {
 		s.signature = nil
 		return err
 	}

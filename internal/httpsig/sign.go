@@ -61,13 +61,7 @@ func (*Pending) Trailers() []string { return []string{ContentDigest, SignatureHe
 // Finish signs content with this SHA-256 and sets the fields of the trailer section.
 func (d *Pending) Finish(sha256Sum [32]byte, trailer http.Header) error {
 	digest := FormatDigest(sha256Sum)
-	signed := slices.Clone(d.components)
-	for i := range signed {
-		if signed[i].tr {
-			signed[i].value = digest
-		}
-	}
-	sig, err := sign(d.key, base(signed, d.params))
+	sig, err := sign(d.key, base(behind(d.components, digest), d.params))
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,7 @@ func kinds() map[string][]vectors.Vector {
 		"canonical-authority":   canonicalAuthority(),
 		"evidence-request":      evidenceRequest(),
 		"inspection-options":    inspectionOptions(),
+		"response-signature":    responseSignature(),
 	}
 }
 
