@@ -32,7 +32,7 @@ func (w *world) signing(t *testing.T, cfg *tls.Config) *splitter {
 	return sp
 }
 
-// spec: CLI-40 CLI-41 CLI-43
+// spec: CLI-40 CLI-43 SIG-12
 func TestSignedResponses(t *testing.T) {
 	for _, proto := range []string{"h2", "http/1.1"} {
 		for _, size := range []int{0, 5, 100_000} {
@@ -110,7 +110,7 @@ func TestSignedResponsesWithoutContent(t *testing.T) {
 	}
 }
 
-// spec: CLI-41 CLI-42
+// spec: CLI-41 SIG-13
 func TestWhatAProxyDoesToASignedResponseIsNoticed(t *testing.T) {
 	var earlier http.Header
 	for _, tt := range []struct {
@@ -183,7 +183,7 @@ func TestWhatAProxyDoesToASignedResponseIsNoticed(t *testing.T) {
 	}
 }
 
-// spec: CLI-42
+// spec: SIG-7
 func TestASignatureOfAnotherOriginIsNone(t *testing.T) {
 	w := newWorld(t)
 	sp := w.signing(t, new(tls.Config))

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// spec: FLD-17
 func TestEvidenceIDHasOneForm(t *testing.T) {
 	id := sha256.Sum256([]byte("evidence"))
 	good := FormatEvidenceID(id)
