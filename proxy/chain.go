@@ -31,6 +31,12 @@ type UpstreamProxy struct {
 	Roots *x509.CertPool
 }
 
+// Check says what is wrong with u's URL, or that Roots are missing. It dials nobody.
+func (u *UpstreamProxy) Check() error {
+	_, err := parseUpstream(u)
+	return err
+}
+
 // nextProxy is an UpstreamProxy, checked.
 type nextProxy struct {
 	name  string

@@ -53,6 +53,7 @@ func closedSets() map[string][]string {
 		"consent grant --level": names(client.Intact, client.Signed, client.Attested, client.Claimed, client.Blind),
 		"proxy --modes":         names(fields.Intact, fields.Blind),
 		"proxy --hostile":       names(hostile.Modes()...),
+		"demo --chain":          chainLengths(),
 
 		"inner client --suite":  innerSuites(),
 		"inner client --groups": names(innerGroups...),

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +76,10 @@ func TestWhatIsOfferedIsTaken(t *testing.T) {
 		"fetch --level":   func(s string) error { _, err := client.ParseLevel(s); return err },
 		"proxy --modes":   func(s string) error { _, err := parseModes(s); return err },
 		"proxy --hostile": func(s string) error { _, err := hostile.ParseMode(s); return err },
+		"demo --chain": func(s string) error {
+			n, err := strconv.Atoi(s)
+			return errors.Join(err, chainLength(n))
+		},
 
 		"inner client --suite":  func(s string) error { _, err := parseInnerSuites(s); return err },
 		"inner client --groups": func(s string) error { _, err := parseInnerGroups(s); return err },

@@ -18,15 +18,26 @@ func demoCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "demo",
 		Usage:     "run client, proxy and origin on loopback, and check what each one saw",
-		UsageText: "vitrine demo [--json]",
+		UsageText: "vitrine demo [--chain N] [--json]",
 		Description: "Every step asserts what it prints. A step that fails makes the exit status 1.\n" +
+			"--chain shows a chain of proxies instead: who reads, in what order, who killed, and what is refused.\n" +
 			"--json prints one object for each step: step, ok, detail.",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print one JSON object for each step"}},
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "chain", Usage: "show a chain of `N` proxies, 2 to 5"},
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON object for each step"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			return demo(c.Context, std, c.Bool("json"))
+			steps := demoSteps()
+			if c.IsSet("chain") {
+				if err := chainLength(c.Int("chain")); err != nil {
+					return err
+				}
+				steps = chainSteps(c.Int("chain"))
+			}
+			return demo(c.Context, std, c.Bool("json"), steps)
 		},
 	}
 }
@@ -47,7 +58,7 @@ func (s *sights) add(party, format string, args ...any) {
 	*s = append(*s, fmt.Sprintf("%-7s %s", party, fmt.Sprintf(format, args...)))
 }
 
-func demo(ctx context.Context, std stdio, asJSON bool) error {
+func demo(ctx context.Context, std stdio, asJSON bool, steps []demoStep) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	st, err := newStage(ctx)
@@ -55,7 +66,6 @@ func demo(ctx context.Context, std stdio, asJSON bool) error {
 		return fmt.Errorf("demo: setting the stage: %w", err)
 	}
 	failed := 0
-	steps := demoSteps()
 	for i, step := range steps {
 		saw, err := step.run(ctx, st)
 		if err != nil {

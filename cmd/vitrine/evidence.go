@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -76,8 +77,9 @@ func showEvidence(c *cli.Context, std stdio) error {
 	if s.e, err = evidence.Parse(raw); err != nil {
 		return usagef("%s is not evidence: %v", file, err)
 	}
-	s.size, s.age = len(raw), time.Since(s.e.Time)
-	s.err = s.check(roots)
+	s.size, s.age, s.whole = len(raw), time.Since(s.e.Time), s.e
+	s.links, s.e, s.err = s.whole.End()
+	s.err = s.check(roots, s.err)
 	if c.Bool("json") {
 		err = writeJSON(std.out, s.json())
 	} else {
@@ -88,7 +90,9 @@ func showEvidence(c *cli.Context, std stdio) error {
 
 // A shownEvidence is one evidence and what came of looking at it.
 type shownEvidence struct {
-	e     *evidence.Evidence
+	whole *evidence.Evidence   // as it came
+	links []*evidence.Evidence // of it, to the proxies behind the first
+	e     *evidence.Evidence   // what it leads to: about the origin, or a link to a proxy that is to be added
 	size  int
 	age   time.Duration
 	offer *tlsmsg.InspectionOffer // nil: nobody said what it should answer
@@ -102,20 +106,22 @@ type shownEvidence struct {
 
 // check verifies what there is enough to verify. Only roots that the user names judge a chain that answers
 // nobody: the system's say nothing about evidence from a laboratory.
-func (s *shownEvidence) check(roots *x509.CertPool) error {
+//
+// broken is why a chain does not lead to its end.
+func (s *shownEvidence) check(roots *x509.CertPool, broken error) error {
 	var err error
-	if s.x, err = evidence.Explain(s.e); err != nil {
-		return judged(err)
+	if s.x, err = evidence.Explain(s.e); broken != nil || err != nil {
+		return judged(cmp.Or(broken, err))
 	}
 	if s.offer != nil {
 		if s.offer.Authority == "" {
 			s.offer.Authority = s.e.Authority
 		}
-		_, err := evidence.Recheck(s.e, s.offer, roots)
+		_, err := evidence.Recheck(s.whole, s.offer, roots)
 		s.verified = err == nil
 		return judged(err)
 	}
-	if roots == nil {
+	if roots == nil || s.e.Kind == evidence.Chain {
 		return nil
 	}
 	err = evidence.VerifyChain(s.e, s.x.Chain, roots)

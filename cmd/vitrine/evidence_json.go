@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -27,6 +28,7 @@ type shownJSON struct {
 	Exit      int              `json:"exit"`
 	Nonce     *string          `json:"nonce"` // that it was verified with
 	Proxy     *string          `json:"proxy_leaf_sha256"`
+	Links     []shownLink      `json:"links"` // to the proxies behind the first
 	Hop       client.HopReport `json:"hop"`
 	ByProxy   bool             `json:"hop_verified_by_proxy"`
 	OCSP      int              `json:"ocsp_bytes"`
@@ -36,6 +38,30 @@ type shownJSON struct {
 	Statement *shownStatement  `json:"authenticator"`
 	Proves    []string         `json:"proves"`
 	ProvesNot []string         `json:"proves_not"`
+}
+
+type shownLink struct {
+	Subject string           `json:"subject"`
+	Leaf    string           `json:"leaf_sha256"`
+	Hop     client.HopReport `json:"hop"`
+	Fresh   bool             `json:"fresh"` // that proxy's key answered the nonce
+}
+
+func (s *shownEvidence) shownLinks() []shownLink {
+	links := []shownLink{}
+	for _, e := range s.links {
+		l := shownLink{Hop: hopWords(&e.Hop), Fresh: len(e.Messages) > 0, Leaf: hashHex(e.Hop.Chain[0])}
+		if c, err := x509.ParseCertificate(e.Hop.Chain[0]); err == nil {
+			l.Subject = c.Subject.String()
+		}
+		links = append(links, l)
+	}
+	return links
+}
+
+func hashHex(p []byte) string {
+	hash := sha256.Sum256(p)
+	return hex.EncodeToString(hash[:])
 }
 
 type shownCert struct {
@@ -76,7 +102,7 @@ type shownAnswer struct {
 func (s *shownEvidence) json() *shownJSON {
 	e := s.e
 	j := &shownJSON{
-		Kind: e.Kind.String(), CountsAs: e.Strength().String(), Authority: e.Authority, Time: e.Time, Age: int64(s.age.Seconds()), Bytes: s.size,
+		Links: s.shownLinks(), Kind: e.Kind.String(), CountsAs: e.Strength().String(), Authority: e.Authority, Time: e.Time, Age: int64(s.age.Seconds()), Bytes: s.size,
 		Verified: s.verified, Chain: s.verified || s.chain, Missing: s.missing(), Exit: exitCode(s.err),
 		Hop: hopWords(&e.Hop), ByProxy: e.Hop.Verified, OCSP: len(e.Hop.OCSP), SCTs: len(e.Hop.SCTs), Origin: []shownCert{},
 	}

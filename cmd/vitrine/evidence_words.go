@@ -15,11 +15,14 @@ func (s *shownEvidence) words() string {
 	w := &pageWriter{}
 	e := s.e
 	w.line("%s for %s, made %s", s.title(), e.Authority, s.when())
+	s.way(w)
 	s.origin(w)
-	w.head("hop 2, as the proxy sees it")
+	w.head(fmt.Sprintf("hop %d, as the proxy sees it", len(s.links)+2))
 	h := hopWords(&e.Hop)
 	w.line("%s, %s, group %s, ALPN %q", h.Version, h.Suite, orNone(h.Group), h.ALPN)
-	if e.Hop.Verified {
+	if e.Kind == evidence.Chain {
+		w.line("it is the hop to the next proxy")
+	} else if e.Hop.Verified {
 		w.line("the proxy says that it verified the origin's chain by its own roots")
 	} else {
 		w.line("the proxy says that it did not verify the origin's chain")
@@ -57,6 +60,22 @@ func (s *shownEvidence) title() string {
 	return s.e.Kind.String()
 }
 
+// way lists the proxies that the evidence passes.
+func (s *shownEvidence) way(w *pageWriter) {
+	if len(s.links) == 0 {
+		return
+	}
+	w.head("the proxies behind the first")
+	for i, l := range s.shownLinks() {
+		signed := "it signed this hop for the request"
+		if !l.Fresh {
+			signed = "the hop was made for an earlier request"
+		}
+		w.line("%d. %s, leaf SHA-256 %s", i+2, orNone(l.Subject), l.Leaf)
+		w.line("   hop %d, to it: %s, %s, group %s, ALPN %q; %s", i+2, l.Hop.Version, l.Hop.Suite, orNone(l.Hop.Group), l.Hop.ALPN, signed)
+	}
+}
+
 func (s *shownEvidence) when() string {
 	at := s.e.Time.Format(time.RFC3339)
 	age := s.age.Round(time.Second)
@@ -70,7 +89,11 @@ func (s *shownEvidence) when() string {
 }
 
 func (s *shownEvidence) origin(w *pageWriter) {
-	w.head("the origin's certificates")
+	if s.e.Kind == evidence.Chain {
+		w.head("the next proxy's certificates")
+	} else {
+		w.head("the origin's certificates")
+	}
 	if len(s.x.Chain) == 0 {
 		w.line("cannot be read")
 	}
@@ -85,7 +108,11 @@ func (s *shownEvidence) origin(w *pageWriter) {
 }
 
 func (s *shownEvidence) transcript(w *pageWriter, t *evidence.TranscriptExplanation) {
-	w.head("what the origin signed, its handshake with the proxy")
+	if s.e.Kind == evidence.Chain {
+		w.head("what the next proxy signed, its handshake with the proxy")
+	} else {
+		w.head("what the origin signed, its handshake with the proxy")
+	}
 	names := make([]string, len(t.Messages))
 	for i, m := range t.Messages {
 		names[i] = m.String()
@@ -105,6 +132,7 @@ func (s *shownEvidence) transcript(w *pageWriter, t *evidence.TranscriptExplanat
 	w.line("picked: %s", quotedOr(t.Picked, "nothing"))
 	w.line("signed with %v", t.Scheme)
 	switch {
+	case s.e.Kind == evidence.Chain:
 	case s.e.Hop.Version != tls.VersionTLS13:
 		w.line("the origin does not speak TLS 1.3, or its random would say so; so it speaks no token for inner sessions")
 	case t.OfferedTokens && t.PickedNone:
@@ -189,6 +217,9 @@ func (s *shownEvidence) meaning() (proves, not []string) {
 	}
 	key := "a key for " + s.e.Authority + " answered this nonce, for this proxy and this authority"
 	switch s.e.Kind {
+	case evidence.Chain:
+		return []string{"a key of the next proxy's answered this nonce, for the proxies of the request and this authority"},
+			append([]string{"anything about the origin: the request has to name that proxy first"}, never...)
 	case evidence.Claim:
 		return []string{"nothing: a chain is public, and all else here is the proxy's word"}, append([]string{"that anybody asked the origin"}, never...)
 	case evidence.Transcript:

@@ -36,9 +36,14 @@ func (f *fetcher) describe(r *client.Report) {
 	for _, p := range r.Proxies {
 		f.say("* proxy %s (SPKI SHA-256 %s)", p.Subject, p.SPKI)
 	}
+	for i, h := range r.Hops {
+		if i < len(r.Hops)-1 {
+			f.say("* hop %d, to the next proxy: %s, %s, %s, ALPN %q", i+2, h.Version, h.Suite, h.Group, h.ALPN)
+		}
+	}
 	if e := r.Evidence; e != nil {
 		f.say("* evidence %s for %s, verified %t: %s", e.Kind, e.Authority, e.Verified, e.OriginSubject)
-		f.say("* hop 2, as the proxy sees it: %s, %s, %s, ALPN %q", e.Hop.Version, e.Hop.Suite, e.Hop.Group, e.Hop.ALPN)
+		f.say("* hop %d, as the proxy sees it: %s, %s, %s, ALPN %q", max(len(r.Hops), 1)+1, e.Hop.Version, e.Hop.Suite, e.Hop.Group, e.Hop.ALPN)
 	}
 	if i := r.Inner; i != nil {
 		f.say("* end to end: %s, %s, %s, ALPN %q, confirmed by the origin: %t", i.Version, i.Suite, i.Group, i.ALPN, i.Confirmed)

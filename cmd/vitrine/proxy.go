@@ -28,13 +28,16 @@ func proxyCommand(std stdio) *cli.Command {
 		Name:  "proxy",
 		Usage: "run the proxy",
 		UsageText: "vitrine proxy --listen ADDR --cert F --key F [--roots F] [--client-roots F]\n" +
-			"              [--config F | --modes M[,M...]] [--connect-to HOST:PORT:ADDR:PORT]...\n" +
+			"              [--upstream URL --upstream-roots F] [--config F | --modes M[,M...]]\n" +
+			"              [--connect-to HOST:PORT:ADDR:PORT]...\n" +
 			"              [--drain D] [--keylog F] [--hostile MODE]",
 		Description: "It reads what passes and logs a line for each exchange; it holds no key that could change a byte.\n" +
 			"It dials port 443 of public addresses, what --config adds, and what --connect-to names. Beyond loopback it\n" +
-			"listens only with --client-roots. SIGHUP reads the files of --config, --cert, --key, --roots and\n" +
-			"--client-roots again: no tunnel ends for it, and if one of them cannot be used, nothing changes. SIGTERM\n" +
-			"drains for --drain, then cuts off what is left. \"vitrine policy check --help\" shows a policy file.\n" +
+			"listens only with --client-roots. With --upstream everything goes through another proxy, which has to know\n" +
+			"this one's root by its own --client-roots. SIGHUP reads the files of --config, --cert, --key, --roots,\n" +
+			"--client-roots and --upstream-roots again: no tunnel ends for it, and if one of them cannot be used, nothing\n" +
+			"changes. SIGTERM drains for --drain, then cuts off what is left. \"vitrine policy check --help\" shows a policy\n" +
+			"file.\n" +
 			"\n" +
 			"--hostile makes it lie, so that one can see that its clients notice:\n" + hostileModes(),
 		Flags: []cli.Flag{
@@ -43,6 +46,8 @@ func proxyCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "key", Usage: "private key, PEM `FILE`"},
 			&cli.StringFlag{Name: "roots", Usage: "verify origins by the roots in PEM `FILE` (default: the system's)"},
 			&cli.StringFlag{Name: "client-roots", Usage: "clients show a certificate that the roots in PEM `FILE` verify (default: none is asked)"},
+			&cli.StringFlag{Name: "upstream", Usage: "go through the proxy at `URL`, https://name[:port], which reads too; clients are told of it"},
+			&cli.StringFlag{Name: "upstream-roots", Usage: "verify that proxy by the roots in PEM `FILE`"},
 			&cli.StringFlag{Name: "config", Usage: "policy `FILE`: which hosts get what, what may be dialled, and what is killed"},
 			&cli.StringFlag{Name: "modes", Value: string(fields.Intact), Usage: "without --config: what this proxy allows, a list `M[,M...]` of intact and blind"},
 			&cli.StringSliceFlag{Name: "connect-to", Usage: "dial ADDR:PORT for HOST:PORT, given as `HOST:PORT:ADDR:PORT` (repeatable; an empty HOST or PORT matches any)"},
@@ -140,12 +145,35 @@ func readProxy(c *cli.Context) (_ *proxy.Proxy, warnings []string, err error) {
 			*pool.to = loaded.CertPool
 		}
 	}
+	if err := readUpstream(c, p); err != nil {
+		return nil, nil, err
+	}
 	if c.IsSet("config") {
 		warnings, err = readPolicy(c, p)
 	} else {
 		p.Policy.Modes, err = parseModes(c.String("modes"))
 	}
 	return p, warnings, err
+}
+
+// readUpstream applies --upstream and --upstream-roots to p.
+func readUpstream(c *cli.Context, p *proxy.Proxy) error {
+	url, file := c.String("upstream"), c.String("upstream-roots")
+	switch {
+	case url == "" && file == "":
+		return nil
+	case url == "" || file == "":
+		return usagef("--upstream and --upstream-roots go together: nothing but those roots vouches for the next proxy")
+	}
+	pool, err := pki.LoadPool(file)
+	if err != nil {
+		return usagef("--upstream-roots: %v", err)
+	}
+	p.Upstream = &proxy.UpstreamProxy{URL: url, Roots: pool.CertPool}
+	if err := p.Upstream.Check(); err != nil {
+		return usagef("--upstream: %v", err)
+	}
+	return nil
 }
 
 // readPolicy applies --config to p.

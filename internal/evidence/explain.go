@@ -11,7 +11,7 @@ import (
 
 // An Explanation is what evidence says to somebody who does not have the request that it answers.
 type Explanation struct {
-	// Chain is the origin's, leaf first: that of the signature, and of a claim the one that it holds. It is
+	// Chain is the origin's, or of a link the next proxy's, leaf first: that of the signature, and of a claim the one that it holds. It is
 	// not verified; see [VerifyChain]. Nil when it does not parse.
 	Chain []*x509.Certificate
 	// Transcript and Statement are what the origin signed: one of them, or none for a claim.
@@ -52,6 +52,12 @@ func Explain(e *Evidence) (*Explanation, error) {
 	switch e.Kind {
 	case Claim:
 		x.Chain, err = parseChain(e.Hop.Chain)
+	case Chain:
+		if len(e.Messages) == 0 {
+			x.Chain, err = parseChain(e.Hop.Chain)
+			break
+		}
+		err = x.transcript(e)
 	case Transcript:
 		err = x.transcript(e)
 	case Authenticator:
@@ -86,6 +92,9 @@ func (x *Explanation) transcript(e *Evidence) error {
 	}
 	if isIP(host) {
 		host = ""
+	}
+	if e.Kind == Chain {
+		host = ch.ServerName
 	}
 	read, err := readTranscript(e, expected{ch.Random, host})
 	if err != nil {
@@ -144,7 +153,14 @@ func Recheck(e *Evidence, offer *tlsmsg.InspectionOffer, roots *x509.CertPool) (
 		Request: request, Authority: offer.Authority, Proxies: offer.Proxies, Roots: roots,
 		Time: func() time.Time { return e.Time },
 	}
-	return v.Verify(e)
+	p, err := v.Walk(e)
+	if err != nil {
+		return nil, err
+	}
+	if p.Ahead != nil {
+		return nil, foreign("it leads to the proxy %s, which the request does not name, and not to the origin", p.Ahead.Name)
+	}
+	return v.Verify(p.Origin)
 }
 
 // VerifyChain verifies the chain that an [Explanation] of e found, as of the time that e says itself: by roots,

@@ -17,13 +17,13 @@ _vitrine_commands() {
 _vitrine_flags() {
 	case $1 in
 	"vitrine") echo "--help -h" ;;
-	"vitrine demo") echo "--json --help -h" ;;
+	"vitrine demo") echo "--chain --json --help -h" ;;
 	"vitrine pki") echo "--help -h" ;;
 	"vitrine pki init") echo "--help -h" ;;
 	"vitrine pki origin") echo "--help -h" ;;
 	"vitrine pki proxy") echo "--help -h" ;;
 	"vitrine origin") echo "--listen --cert --key --root --upstream --sign --no-token --help -h" ;;
-	"vitrine proxy") echo "--listen --cert --key --roots --client-roots --config --modes --connect-to --drain --keylog --hostile --help -h" ;;
+	"vitrine proxy") echo "--listen --cert --key --roots --client-roots --upstream --upstream-roots --config --modes --connect-to --drain --keylog --hostile --help -h" ;;
 	"vitrine policy") echo "--help -h" ;;
 	"vitrine policy check") echo "--json --help -h" ;;
 	"vitrine fetch") echo "--proxy --proxy-roots --roots --consent --store --level --client-cert --client-key --allow-credentials --connect-to --keylog --report --evidence --request -X --header -H --data -d --output -o --include -i --head -I --location -L --fail -f --verbose -v --max-time --help -h" ;;
@@ -46,6 +46,7 @@ _vitrine_flags() {
 # What a command's flag takes, or its argument at a place; it fails for what takes nothing.
 _vitrine_value() {
 	case "$1 $2" in
+	"vitrine demo --chain") echo "words 2 3 4 5" ;;
 	"vitrine pki init 1") echo "dirs" ;;
 	"vitrine pki origin 1") echo "dirs" ;;
 	"vitrine pki origin "[0-9]*) echo "any" ;;
@@ -61,6 +62,8 @@ _vitrine_value() {
 	"vitrine proxy --key") echo "files" ;;
 	"vitrine proxy --roots") echo "files" ;;
 	"vitrine proxy --client-roots") echo "files" ;;
+	"vitrine proxy --upstream") echo "any" ;;
+	"vitrine proxy --upstream-roots") echo "files" ;;
 	"vitrine proxy --config") echo "files" ;;
 	"vitrine proxy --modes") echo "list intact blind" ;;
 	"vitrine proxy --connect-to") echo "any" ;;
