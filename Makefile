@@ -1,7 +1,7 @@
 # Every target wraps a command that works without make; see README.md.
 TOOL = go tool -modfile=internal/tools/go.mod
 
-.PHONY: all demo build test race lint fmt fuzz bench bench-inner bench-all spec-coverage vectors words h2spec bogo interop interop-openssl interop-haproxy ci
+.PHONY: all demo build test race lint fmt fuzz bench bench-inner bench-all spec-coverage vectors words h2spec bogo interop interop-openssl interop-haproxy browser ci
 
 all: lint test
 
@@ -79,6 +79,10 @@ interop-openssl:
 
 interop-haproxy:
 	bash internal/interop/debian.sh haproxy .bin/haproxy
+
+# The gateway with a real browser. Without Chromium it is installed with apt-get, which takes root.
+browser:
+	CHROMIUM=$$(bash internal/interop/chromium.sh) && export CHROMIUM && go test -count=1 -timeout 10m -v -run TestInteropChromium ./internal/interop
 
 vectors:
 	go generate ./spec/vectors

@@ -16,6 +16,7 @@ import (
 	"vitrine/internal/pki"
 	"vitrine/origin"
 	"vitrine/proxy"
+	"vitrine/proxy/policy"
 )
 
 const (
@@ -40,7 +41,7 @@ type visit struct {
 	reader             string // who read it; "" for nobody
 }
 
-// newGatewayStage serves handler as two hosts, behind a proxy that reads it. A path that begins with /private/ is never asked for.
+// newGatewayStage serves handler as two hosts, behind a proxy that reads it, and kills what asks for /killed.
 func newGatewayStage(t *testing.T, handler http.Handler) *gatewayStage {
 	t.Helper()
 	s := &gatewayStage{T: t, dir: t.TempDir()}
@@ -83,6 +84,9 @@ func newGatewayStage(t *testing.T, handler http.Handler) *gatewayStage {
 	roots, err := pki.LoadPool(s.file("root.pem"))
 	check(err)
 	p.Roots = roots.CertPool
+	rules, err := policy.Parse("policy.toml", []byte("[[rule]]\nid = \"no-killed\"\nwhen = 'request.path == \"/killed\"'\naction = \"kill\"\n"))
+	check(err)
+	p.Inspectors = []proxy.Inspector{rules.Inspector()}
 	s.proxy = s.serve(p.Serve, p.Close)
 	return s
 }
@@ -134,9 +138,8 @@ func (s *gatewayStage) visits() []visit {
 	return seen
 }
 
-// program is a command that somebody else wrote, with a home of its own and no settings of this machine's.
-func (s *gatewayStage) environment() []string {
-	home := s.TempDir()
+// environment is for a program that somebody else wrote: a home of its own, and no settings of this machine's.
+func environment(home string) []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + home, "LANG=C.UTF-8", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0"}
 }
 

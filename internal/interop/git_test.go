@@ -36,7 +36,7 @@ func TestInteropGit(t *testing.T) {
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 		server.ServeHTTP(w, r)
 	}))
-	env := s.environment()
+	env := environment(t.TempDir())
 	run := func(t *testing.T, dir string, args ...string) string {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), programTime)
