@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"slices"
 	"strings"
 	"testing"
@@ -311,4 +313,28 @@ func TestSignedOverAClaim(t *testing.T) {
 	}
 	_, _, err := tryGet(t, w.transport(accepting(Signed)), "https://origin.example/")
 	wantLevelError(t, err, "word alone", "signed,claimed")
+}
+
+// spec: CLI-42
+func TestFieldsThatNobodySignsAreNotShownEarly(t *testing.T) {
+	for _, levels := range [][]Level{{Attested}, {Signed}, {Signed, Attested}} {
+		w := newWorld(t)
+		w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Link", "</evil.css>; rel=preload")
+			rw.WriteHeader(http.StatusEarlyHints)
+			io.WriteString(rw, "hello")
+		})
+		w.signing(t, new(tls.Config))
+		shown := 0
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(int, textproto.MIMEHeader) error { shown++; return nil },
+		})
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://origin.example/", nil)
+		if _, _, err := do(w.transport(accepting(levels...)), req); err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(levels, Signed) != (shown == 0) {
+			t.Errorf("%v: %d shown", levels, shown)
+		}
+	}
 }

@@ -49,7 +49,7 @@ func wantIntegrity(t *testing.T, err error, what string) {
 	}
 }
 
-// spec: CLI-6 CLI-10 CLI-30
+// spec: CLI-6 CLI-10 CLI-30 CLI-38
 func TestLevelsBelowIntact(t *testing.T) {
 	tls12 := &tls.Config{MaxVersion: tls.VersionTLS12}
 	http1 := &tls.Config{NextProtos: []string{"http/1.1"}}
@@ -197,7 +197,7 @@ func TestHTTP1CarriesOneExchangeAtATime(t *testing.T) {
 	}
 }
 
-// spec: CLI-33
+// spec: CLI-33 CLI-39
 func TestEvidenceOfAnotherConnectionIsVerifiedAndTheRequestSentAgain(t *testing.T) {
 	for _, proto := range []string{"h2", "http/1.1"} {
 		t.Run(proto, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestEvidenceOfAnotherConnectionIsVerifiedAndTheRequestSentAgain(t *testing.
 	}
 }
 
-// spec: CLI-33
+// spec: CLI-39
 func TestABodyOfOneUseIsSentAgainWhenNothingOfItWasRead(t *testing.T) {
 	w := newWorld(t)
 	sp := w.split(t, new(tls.Config))
@@ -792,6 +792,124 @@ func TestEvidenceGrowsOld(t *testing.T) {
 	if sp.dialled() != 2 {
 		t.Errorf("%d connections", sp.dialled())
 	}
+}
+
+// spec: CLI-36
+func TestEvidenceServesItsOwnHop1Alone(t *testing.T) {
+	w := newWorld(t)
+	sp := w.split(t, new(tls.Config))
+	tr := w.transport(accepting(Attested))
+	first, _ := get(t, tr, "https://origin.example/")
+	w.mu.Lock()
+	front := w.fronts[0]
+	w.mu.Unlock()
+	go front.Drain(t.Context())
+	<-front.Done()
+	second, _ := get(t, tr, "https://origin.example/")
+	if w.dialled() != 2 || sp.dialled() != 2 {
+		t.Errorf("%d times hop 1, %d times hop 2", w.dialled(), sp.dialled())
+	}
+	if bytes.Equal(ReportOf(first).EvidenceBytes, ReportOf(second).EvidenceBytes) {
+		t.Error("the evidence of the first hop 1 is that of a request on the second")
+	}
+}
+
+// A proxy that says goodbye has not taken what came after: the request goes to another hop 1.
+func TestARequestThatCrossesAGoodbyeIsSentAgain(t *testing.T) {
+	w := newWorld(t)
+	w.split(t, new(tls.Config))
+	hold := make(chan struct{})
+	entered := make(chan struct{}, 1)
+	w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			entered <- struct{}{}
+			<-hold
+		}
+		io.Copy(rw, r.Body)
+	})
+	tr := w.transport(accepting(Attested))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, _, err := tryGet(t, tr, "https://origin.example/held"); err != nil {
+			t.Error("an exchange under way: ", err)
+		}
+	})
+	<-entered
+	w.mu.Lock()
+	front := w.fronts[0]
+	w.mu.Unlock()
+	wg.Go(func() { front.Drain(t.Context()) })
+	for range 3 { // the first may cross the GOAWAY
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://origin.example/", io.MultiReader(strings.NewReader("once")))
+		if _, body, err := do(tr, req); err != nil || string(body) != "once" {
+			t.Errorf("%q, %v", body, err)
+		}
+	}
+	close(hold)
+	wg.Wait()
+}
+
+// spec: CLI-21 CLI-22
+func TestConsentThatEndsClosesAHop1ThatHasOnlyEvidence(t *testing.T) {
+	w := newWorld(t)
+	w.split(t, new(tls.Config))
+	ends, revoke := context.WithCancel(t.Context())
+	tr := w.transport(func(tr *Transport) {
+		tr.Levels = []Level{Attested}
+		tr.Consent = ConsentFunc(func(context.Context, *ConsentRequest) (*Agreement, error) { return &Agreement{Ends: ends}, nil })
+	})
+	get(t, tr, "https://origin.example/")
+	w.mu.Lock()
+	front := w.fronts[0]
+	w.mu.Unlock()
+	revoke()
+	<-front.Done()
+}
+
+func TestMaxTunnelsCountsExchangesWithoutOne(t *testing.T) {
+	w := newWorld(t)
+	w.split(t, new(tls.Config))
+	var inside, most atomic.Int32
+	w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		n := inside.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		io.WriteString(rw, "hello")
+		inside.Add(-1)
+	})
+	tr := w.transport(func(tr *Transport) { tr.Levels, tr.MaxTunnels = []Level{Attested}, 2 })
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if _, _, err := tryGet(t, tr, "https://origin.example/"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() > 2 {
+		t.Errorf("%d at once", most.Load())
+	}
+}
+
+func TestReadingBehindCloseInSplit(t *testing.T) {
+	w := newWorld(t)
+	w.split(t, new(tls.Config))
+	w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { io.CopyN(rw, new(counter), 1<<20) })
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://origin.example/", nil)
+	tr := w.transport(accepting(Attested))
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if _, err := resp.Body.Read(make([]byte, 1)); err != http.ErrBodyReadAfterClose {
+		t.Errorf("%v", err)
+	}
+	if rep := ReportOf(resp); rep.Error != "" || rep.BodySHA256 == "" {
+		t.Errorf("%+v", rep)
+	}
+	get(t, tr, "https://origin.example/")
 }
 
 func TestRoutesAreBounded(t *testing.T) {

@@ -20,6 +20,11 @@ import (
 // when none of its bytes had left. (net/http's own pool would quietly repeat a request that a proxy
 // killed.) Redirects are the business of http.Client; each new authority needs consent of its own.
 //
+// At the levels [Signed], [Attested] and [Claimed] an exchange has no tunnel: the response's TLS is nil, its
+// protocol that of hop 1, and a request whose connection at the proxy has gone may be sent up to three times, none
+// but the last of which the proxy passes on. Where Signed is accepted, content that can be had once is kept in memory for
+// its digest, up to 1 MiB, and more is an error.
+//
 // Authorization, Cookie, fields like them and a user name in the URL leave at a level that can be read
 // only under an [Agreement] with Credentials.
 //
@@ -44,7 +49,7 @@ type Transport struct {
 	NoResumption      bool
 	Time              func() time.Time
 
-	// MaxTunnels bounds the tunnels that are open at once, idle ones included; more requests wait. It
+	// MaxTunnels bounds the tunnels that are open at once, idle ones and exchanges without a tunnel included; more requests wait. It
 	// stops a page of a thousand images from taking all streams of the proxy; where the proxy allows fewer,
 	// idle ones make room. Default: 64.
 	MaxTunnels int

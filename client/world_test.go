@@ -58,6 +58,7 @@ type world struct {
 	mu      sync.Mutex
 	tunnels []*fakeTunnel
 	hops    int // hop 1 connections
+	fronts  []hop.Session
 }
 
 // A fakeTunnel is what the proxy knows of a tunnel.
@@ -169,6 +170,9 @@ func (w *world) serveHop1(raw net.Conn) {
 		return
 	}
 	w.onClose(func() { s.Close(hop.NoError, "") })
+	w.mu.Lock()
+	w.fronts = append(w.fronts, s)
+	w.mu.Unlock()
 	for {
 		in, err := s.Accept(context.Background())
 		if err != nil {
