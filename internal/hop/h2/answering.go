@@ -52,8 +52,12 @@ func (a *answering) Interim(status int, h http.Header) error {
 	if a.responded {
 		return errAnswered
 	}
+	limit := a.s.lim.HeaderBytes
+	if peers := a.s.w.maxHeaderList.Load(); peers > 0 {
+		limit = min(limit, int(peers))
+	}
 	size := a.interimSize + listSize(fields)
-	if limit := a.s.w.maxHeaderList.Load(); a.interims == maxInterims || (limit > 0 && size > int(limit)) {
+	if a.interims == maxInterims || size > limit {
 		return fmt.Errorf("h2: more than %d interim responses, or %d bytes of them", maxInterims, limit)
 	}
 	a.interims++

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -167,27 +168,86 @@ func TestResponseBeforeTheRequestHasEnded(t *testing.T) {
 	})
 }
 
+// spec: HOP-31
 func TestContentThatDiffersFromItsLength(t *testing.T) {
-	for name, content := range map[string][]byte{"less": []byte("four"), "more": []byte("sixsix")} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				client, server := sessions(t, nil, &Config{Ordinary: true})
-				near, far := exchanged(t, client, server, post("Content-Length", "5"), false)
-				sink := newCollector()
-				far.Start(sink)
-				b := hop.NewBuffer()
-				b.Append(content)
-				if err := errors.Join(near.Send(b), near.CloseSend()); !errors.Is(err, errContentLength) {
-					t.Error(err)
-				}
-				var reset *hop.ResetError
-				if err := sink.wait(t); !errors.As(err, &reset) || !reset.Remote {
-					t.Errorf("what is not whole ended with %v", err)
-				}
-				far.Reset(hop.Cancel)
+	for name, content := range map[string]string{"less": "four", "more": "sixsix", "none": ""} {
+		for _, end := range []string{"request", "request with trailers", "response", "response with trailers"} {
+			t.Run(name+" in a "+end, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					client, server := sessions(t, nil, &Config{Ordinary: true})
+					near, far := exchanged(t, client, server, post("Content-Length", "5"), false)
+					var from, to hop.Exchange = near, far
+					if strings.HasPrefix(end, "response") {
+						from, to = to, from
+						far.Respond(&hop.Response{Status: 200, Header: http.Header{"Content-Length": {"5"}}}, false)
+					}
+					sink := newCollector()
+					to.Start(sink)
+					b := hop.NewBuffer()
+					b.Append([]byte(content))
+					err := from.Send(b)
+					if strings.HasSuffix(end, "trailers") {
+						err = errors.Join(err, from.SendTrailer(http.Header{"A": {"b"}}))
+					} else {
+						err = errors.Join(err, from.CloseSend())
+					}
+					if !errors.Is(err, errContentLength) {
+						t.Error(err)
+					}
+					var reset *hop.ResetError
+					if err := sink.wait(t); !errors.As(err, &reset) || !reset.Remote || reset.Code != hop.InternalError {
+						t.Errorf("what is not whole ended with %v", err)
+					}
+					far.Reset(hop.Cancel)
+				})
 			})
+		}
+	}
+}
+
+// A local reset throws away what came and was not taken: what is left must not look whole.
+func TestResetOfWhatHasEndedAndWasNotRead(t *testing.T) {
+	for _, started := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			p := rawServer(t, nil).greet()
+			x, err := p.s.Request(context.Background(), post(), false)
+			p.must(err)
+			p.want(http2.FrameHeaders)
+			p.headers(1, false, ":status", "200")
+			for range 5 {
+				p.must(p.fr.WriteData(1, false, make([]byte, 10_000)))
+			}
+			p.must(p.fr.WriteData(1, true, nil))
+			p.alive()
+			sink := &stuck{collector: newCollector(), inside: make(chan struct{}), leave: make(chan struct{})}
+			if started {
+				go x.Start(sink)
+				<-sink.inside
+			}
+			x.Reset(hop.Cancel) // as the watch does where the request waits too long for a window
+			close(sink.leave)
+			if !started {
+				x.Start(sink)
+			}
+			var reset *hop.ResetError
+			if err := sink.wait(t); !errors.As(err, &reset) {
+				t.Errorf("started %v: %d bytes of 50,000, and then %v", started, len(sink.bytes()), err)
+			}
 		})
 	}
+}
+
+// A stuck is a Sink that takes its time over its first Buffer.
+type stuck struct {
+	*collector
+	once          sync.Once
+	inside, leave chan struct{}
+}
+
+func (s *stuck) Data(b *hop.Buffer) {
+	s.once.Do(func() { close(s.inside) })
+	<-s.leave
+	s.collector.Data(b)
 }
 
 func TestLargeContentBothWays(t *testing.T) {
@@ -223,7 +283,7 @@ func (p *rawPeer) asked(req *hop.Request, end bool) (hop.Asked, *collector) {
 	return x, sink
 }
 
-// spec: HOP-30 HOP-31 HOP-32 HOP-33 HOP-34
+// spec: HOP-30 HOP-32 HOP-33 HOP-34
 func TestResponsesThatAreMalformed(t *testing.T) {
 	head := func(p *rawPeer, end bool, more ...string) {
 		p.headers(1, end, append([]string{":status", "200"}, more...)...)

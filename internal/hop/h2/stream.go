@@ -302,14 +302,15 @@ func (st *stream) abort(err error, how resetHow) bool {
 		r.Verdict = st.verdict
 	}
 	st.err = err
-	if st.end == nil {
-		st.end = err
-	} else {
-		st.writable = true // the peer's END_STREAM came before: a sender that waits for room shall try, and hear of it
-	}
 	var drop []*hop.Buffer
 	if how.drop {
 		drop, st.in = st.in, nil
+	}
+	switch {
+	case st.end == nil, len(drop) > 0: // what was dropped must not look as if it had come whole
+		st.end = err
+	default:
+		st.writable = true // the peer's END_STREAM came before: a sender that waits for room shall try, and hear of it
 	}
 	if how.past == pastResetByUs && !st.closed {
 		st.s.stray.Add(st.recvWindow)
