@@ -31,3 +31,18 @@ func ExampleConfigureServer() {
 	}
 	log.Fatal(srv.ListenAndServeTLS("", "")) // the certificate is in TLSConfig
 }
+
+// A handler whose answers are signed, for clients whose proxy opens the connection to read it.
+func ExampleSignResponses() {
+	cert, err := tls.LoadX509KeyPair("shop.pem", "shop.key")
+	if err != nil {
+		log.Fatal(err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{cert}}
+	signed, err := origin.SignResponses(http.FileServer(http.Dir("www")), &origin.SignConfig{TLSConfig: config})
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv := &http.Server{Addr: ":443", TLSConfig: config, Handler: signed}
+	log.Fatal(srv.ListenAndServeTLS("", ""))
+}

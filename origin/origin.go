@@ -3,7 +3,8 @@
 //
 // Call [ConfigureServer] before the server starts; handlers run unchanged. A handler that wants to
 // know who reads the exchange calls [InspectionOf] with its request's context. [NewGateway] is a
-// handler for origins that stand in front of a server of another kind.
+// handler for origins that stand in front of a server of another kind. [SignResponses] is for what does not come
+// through tunnels: it signs what a handler answers, so that a client finds out when a proxy changed it.
 //
 // # How it fits together
 //

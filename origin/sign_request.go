@@ -97,12 +97,14 @@ func (b *checkedBody) judged(w http.ResponseWriter) bool {
 		return false // content that the client's signature would not cover: it may be the proxy's
 	}
 	if !complete {
-		control := http.NewResponseController(w)
-		control.SetReadDeadline(time.Now().Add(drainTime))
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTime))
 		io.CopyN(io.Discard, b, drainBytes)
-		control.SetReadDeadline(time.Time{})
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !complete && b.end {
+		// Where it did not end the deadline stays: net/http would wait for the rest, too.
+		http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
 	return b.end && b.wrong == nil
 }

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bufio"
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vitrine/internal/evidence"
@@ -573,5 +575,104 @@ func TestSignConfigThatCannotWork(t *testing.T) {
 		if _, err := SignResponses(http.NotFoundHandler(), cfg); err == nil {
 			t.Errorf("%s is no error", what)
 		}
+	}
+}
+
+// A client that waits for the answer before it sends the rest is not waited for.
+func TestContentThatNeverEnds(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w, why := signing(t, func(w http.ResponseWriter, r *http.Request) {
+				io.ReadFull(r.Body, make([]byte, 3))
+				fmt.Fprint(w, "hello")
+			}, nil)
+			body, more := io.Pipe()
+			go more.Write([]byte("rest"))
+			req := must(http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+name+"/", body))
+			offer := w.visit().offer
+			req.Header.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(must(evidence.NewRequest(&offer, name))))
+			req.Header.Set(httpsig.ContentDigest, httpsig.FormatDigest([32]byte{}))
+			c := w.stock(h2)
+			start := time.Now()
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			more.Close()
+			if took := time.Since(start); string(content) != "hello" || resp.Header.Get("Signature") != "" || took < drainTime || took > 2*drainTime {
+				t.Errorf("%q after %v, signature %q", content, took, resp.Header.Get("Signature"))
+			}
+			if err := <-why; !errors.Is(err, errContent) {
+				t.Error(err)
+			}
+			c.CloseIdleConnections()
+			w.srv.Close()
+			synctest.Wait()
+		})
+	}
+}
+
+// A handler finds what http.ResponseController offers, but for what would go past the signature.
+func TestWhatTheResponseWriterCan(t *testing.T) {
+	w, _ := signing(t, func(w http.ResponseWriter, _ *http.Request) {
+		control := http.NewResponseController(w)
+		later := time.Now().Add(time.Hour)
+		if err := errors.Join(control.EnableFullDuplex(), control.SetReadDeadline(later), control.SetWriteDeadline(later), control.Flush()); err != nil {
+			panic(err)
+		}
+		if _, _, err := control.Hijack(); !errors.Is(err, http.ErrNotSupported) {
+			panic("a signed response can be hijacked")
+		}
+	}, nil)
+	for _, h2 := range []bool{false, true} {
+		if a := (&asking{}).of(t, w, w.stock(h2)); a.err != nil {
+			t.Errorf("HTTP/2 %v: %v", h2, a.err)
+		}
+	}
+}
+
+// Where no signature can be made the response is served as ever, and the server's owner hears why.
+func TestWhyAResponseIsUnsigned(t *testing.T) {
+	key := must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader))
+	for _, part := range []int{10, long} {
+		made := newWorld(t, nil)
+		cert := must(made.origins.OriginOf(key, name))
+		why := make(chan error, 1)
+		made.srv.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }}
+		made.srv.Handler = must(SignResponses(
+			http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, part)) }),
+			&SignConfig{TLSConfig: made.srv.TLSConfig, OnUnsigned: func(_ *http.Request, err error) { why <- err }},
+		))
+		made.serve(nil)
+		if a := (&asking{}).of(t, made, made.stock(true)); !errors.Is(a.err, httpsig.ErrUnsigned) || len(a.content) != part {
+			t.Errorf("%v, %d bytes", a.err, len(a.content))
+		}
+		if err := <-why; !errors.Is(err, httpsig.ErrKey) {
+			t.Error(err)
+		}
+	}
+}
+
+// HTTP/1.0 has no trailer section: what does not fit the buffer stays unsigned, and whole.
+func TestHTTP10(t *testing.T) {
+	w, why := signing(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Write(make([]byte, map[string]int{"/large": long, "/small": 10}[r.URL.Path]))
+	}, nil)
+	offer := w.visit().offer
+	request := fields.FormatEvidenceRequest(must(evidence.NewRequest(&offer, name)))
+	for path, want := range map[string]int{"/large": long, "/small": 10} {
+		conn := must(w.dial([]string{"http/1.1"}))
+		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\nEvidence-Request: %s\r\n\r\n", path, name, request)
+		resp := must(http.ReadResponse(bufio.NewReader(conn), nil))
+		content := must(io.ReadAll(resp.Body))
+		conn.Close()
+		if signed := resp.Header.Get("Signature") != ""; len(content) != want || signed != (path == "/small") {
+			t.Errorf("%s: %d bytes, signed %v", path, len(content), signed)
+		}
+	}
+	if err := <-why; err == nil || !strings.Contains(err.Error(), "HTTP/1.0") {
+		t.Error(err)
 	}
 }
