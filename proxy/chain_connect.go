@@ -226,7 +226,7 @@ func (s *session) relayed(t *Target, up *Upstream, resp *hop.Response, modes []f
 	}
 	if a.status < http.StatusBadRequest || a.status > 599 {
 		a.status, a.reason = http.StatusBadGateway, fields.ErrorHTTPProtocol
-		a.details, a.body = "the next proxy's answer makes no sense", ""
+		a.details, a.body, a.above = "the next proxy's answer makes no sense", "", nil
 	}
 	if a.status != frames.StatusInspectionRequired {
 		return a, nil

@@ -35,6 +35,7 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 		return s.chained(ctx, in, t, modes)
 	}
 	allowed := slices.Contains(modes, fields.Intact)
+	t.Split = slices.Contains(modes, fields.Split)
 	// A refusal by policy still shows evidence, made for this request: what the client may do instead
 	// depends on what the origin can do.
 	t.Fresh = !allowed
@@ -45,7 +46,7 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 	if up.Session == nil || !allowed {
 		defer up.Close()
 		up.retire(false)
-		return s.inspectionRequired(up, modes)
+		return s.inspectionRequired(ctx, t, up, modes)
 	}
 	o, err := s.open(ctx, t, up, in.Request().Header)
 	if err != nil {
@@ -53,7 +54,7 @@ func (s *session) intact(ctx context.Context, in hop.Incoming) error {
 	}
 	if o.stream == nil { // the second dial found an origin that picked no token
 		defer o.up.Close()
-		return s.inspectionRequired(o.up, modes)
+		return s.inspectionRequired(ctx, t, o.up, modes)
 	}
 	return s.join(in, t, o)
 }
@@ -118,25 +119,18 @@ func errForbidden() *answer {
 
 // inspectionRequired is a 470 with what the client needs to decide: evidence of what the origin can do,
 // and the modes that this proxy allows it.
-func (s *session) inspectionRequired(up *Upstream, modes []fields.Mode) error {
-	a := &answer{
-		status:   frames.StatusInspectionRequired,
-		reason:   fields.ErrorHTTPRequestDenied,
-		details:  "the origin picked no itls token",
-		protocol: up.State.NegotiatedProtocol,
-		options:  modes,
-	}
+func (s *session) inspectionRequired(ctx context.Context, t *Target, up *Upstream, modes []fields.Mode) error {
+	why := "the origin picked no itls token"
 	if !slices.Contains(modes, fields.Intact) {
-		a.details = "policy allows no intact tunnels to this target"
+		why = "policy allows no intact tunnels to this target"
 	}
-	if up.Transcript != nil {
-		p, err := up.Transcript.Append(nil)
-		if err != nil {
-			return err
-		}
-		a.evidence = p
-	}
-	return a
+	a := refusal(modes, why)
+	a.protocol = up.State.NegotiatedProtocol
+	return s.shown(ctx, t, up, a)
+}
+
+func refusal(modes []fields.Mode, why string) *answer {
+	return &answer{status: frames.StatusInspectionRequired, reason: fields.ErrorHTTPRequestDenied, details: why, options: modes}
 }
 
 // opened is a tunnel on hop 2, and the evidence for it. With a nil stream the origin picked no token.

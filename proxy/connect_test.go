@@ -229,11 +229,11 @@ func TestEachHostHasItsModes(t *testing.T) {
 			case "both.example:443":
 				return []Mode{Blind, Intact}
 			case "later.example:443":
-				return []Mode{"split", Blind, "other"}
+				return []Mode{"another", Blind, "other"}
 			case "never.example:443":
 				return []Mode{}
 			case "unknown.example:443":
-				return []Mode{"split"}
+				return []Mode{"other"}
 			}
 			return nil
 		}

@@ -85,12 +85,13 @@ func (r *running) dialHop(ctx context.Context, st *settings, f *front, t *Target
 		conn.Close()
 		return nil, err
 	}
+	up.epoch = st.epoch
 	return up, nil
 }
 
 // handshake makes hop 2 of a TCP connection.
 func (r *running) handshake(ctx context.Context, roots *x509.CertPool, f *front, t *Target, host string, conn net.Conn) (*Upstream, error) {
-	made, err := evidence.NewDial(r.hop2Config(roots, f, host), t.Request, t.Request.Offer.Proxies, t.Authority)
+	made, err := evidence.NewDial(r.hop2Config(roots, f, host, t.Split), t.Request, t.Request.Offer.Proxies, t.Authority)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +113,10 @@ func (r *running) handshake(ctx context.Context, roots *x509.CertPool, f *front,
 	case frames.ALPNRaw:
 		up.Session, err = raw.Client(tc, &raw.Config{Limits: r.limits.Hop})
 	default:
+		if t.Split && ordinary(&up.State) {
+			up.HTTP = tc
+			return up, nil
+		}
 		tc.Close()
 		return up, nil
 	}
@@ -139,6 +144,15 @@ func token(cs *tls.ConnectionState) string {
 	return ""
 }
 
+// ordinary says whether the origin picked ordinary HTTP.
+func ordinary(cs *tls.ConnectionState) bool {
+	switch cs.NegotiatedProtocol {
+	case "h2", "http/1.1", "":
+		return true
+	}
+	return false
+}
+
 // ready waits for the SETTINGS of an origin that speaks HTTP/2, and checks that a tunnel can follow.
 func ready(ctx context.Context, s hop.Session) error {
 	if err := s.Ready(ctx); errors.Is(err, context.DeadlineExceeded) {
@@ -162,10 +176,11 @@ func (e *handshakeError) Error() string { return "TLS with the origin: " + e.err
 
 func (e *handshakeError) Unwrap() error { return e.err }
 
-// hop2Config is for a client that shows its certificate. TLS 1.2 is spoken only to be told: it carries no
-// tunnel, and its transcript proves that the origin has nothing newer.
-func (r *running) hop2Config(roots *x509.CertPool, f *front, host string) *tls.Config {
-	return &tls.Config{
+// hop2Config is for a client that shows its certificate. TLS 1.2 carries no tunnel, and its transcript proves that
+// the origin has nothing newer; only with split it carries anything. Then an origin without forward secrecy is
+// reached, too: its evidence is a claim, which the user has to name.
+func (r *running) hop2Config(roots *x509.CertPool, f *front, host string, split bool) *tls.Config {
+	cfg := &tls.Config{
 		RootCAs:      roots,
 		ServerName:   host,
 		NextProtos:   []string{frames.ALPNH2, frames.ALPNRaw, "http/1.1"},
@@ -178,4 +193,21 @@ func (r *running) hop2Config(roots *x509.CertPool, f *front, host string) *tls.C
 		},
 		DynamicRecordSizingDisabled: true,
 	}
+	if split {
+		cfg.NextProtos = []string{frames.ALPNH2, frames.ALPNRaw, "h2", "http/1.1"}
+		cfg.CipherSuites = splitSuites()
+	}
+	return cfg
+}
+
+// splitSuites are the suites of TLS 1.2 for split mode: those that crypto/tls thinks well of, and behind
+// them the static RSA ones that old origins have.
+func splitSuites() []uint16 {
+	var ids []uint16
+	for _, s := range tls.CipherSuites() {
+		ids = append(ids, s.ID)
+	}
+	return append(ids,
+		tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
 }

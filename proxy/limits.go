@@ -18,7 +18,8 @@ type Limits struct {
 	// hop 2, its TLS handshake, and the wait for the origin's answer to CONNECT, each. It stops peers
 	// that go silent. Default: 10 s.
 	Handshake time.Duration
-	// Setups bounds the CONNECTs of one client that are being answered at once; more wait unread. It
+	// Setups bounds the CONNECTs of one client that are being answered at once, and its ordinary requests that
+	// have no exchange with an origin yet; more wait unread. It
 	// stops rapid reset (CVE-2023-44487): the work is counted, not the streams. Default: 256.
 	Setups int
 	// Dials bounds the hop-2 connections that are being made at once; more wait. It stops CONNECTs to
@@ -34,7 +35,14 @@ type Limits struct {
 	Shared int
 	// PoolIdle is how long a hop-2 connection without tunnels is kept. Default: 60 s.
 	PoolIdle time.Duration
-	// TunnelIdle ends a tunnel on which nothing moves in either direction. It stops tunnels from being
+	// Kept bounds the connections to origins that one hop-1 session has evidence of for ordinary requests (split
+	// mode); the one used the longest ago goes. It stops a client that asks for evidence and sends no
+	// requests from holding ever more of them. They are among Upstreams. Default: 32.
+	Kept int
+	// KeptIdle is how long such a connection is kept without a request, and KeptLife how old it may be when a
+	// request begins: evidence grows stale. Defaults: 90 s and 10 min.
+	KeptIdle, KeptLife time.Duration
+	// TunnelIdle ends a tunnel, or an exchange of split mode, on which nothing moves in either direction. It stops tunnels from being
 	// hoarded. Default: 5 min.
 	TunnelIdle time.Duration
 	// HeldBytes bounds what all tunnels together may hold back beyond their flow-control windows. It
@@ -70,6 +78,9 @@ func (l Limits) withDefaults() Limits {
 	setInt(&l.Addresses, 8)
 	setInt(&l.Shared, 100)
 	setTime(&l.PoolIdle, time.Minute)
+	setInt(&l.Kept, 32)
+	setTime(&l.KeptIdle, 90*time.Second)
+	setTime(&l.KeptLife, 10*time.Minute)
 	setTime(&l.TunnelIdle, 5*time.Minute)
 	setInt(&l.HeldBytes, 256<<20)
 	setInt(&l.Parts, 4)
@@ -83,6 +94,26 @@ func (l *Limits) part(n int) int { return (n + l.Parts - 1) / l.Parts }
 // it would else stall short of its end.
 func (l *Limits) holders(p *Policy) int {
 	return max(l.part(l.HeldBytes), min(2*p.HeldBytes, l.HeldBytes))
+}
+
+// inspect is Inspect with what p says.
+func (l *Limits) inspect(p *Policy) inspect.Limits {
+	limits := l.Inspect
+	if limits.HeldBytes <= 0 {
+		limits.HeldBytes = p.HeldBytes
+	}
+	if limits.HoldTime <= 0 {
+		limits.HoldTime = p.HoldTime
+	}
+	return limits
+}
+
+// mayHold is what one more passage may hold beyond its windows.
+func (s *session) mayHold(p *Policy) heldBytes {
+	return heldBytes{
+		own: &budget{max: 2 * int64(p.HeldBytes)}, all: s.run.held,
+		clients: s.run.holders, client: s.id,
+	}
 }
 
 // A budget is a number of bytes that many tunnels draw on.

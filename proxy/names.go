@@ -14,6 +14,7 @@ type Mode = fields.Mode
 // The modes that this proxy has.
 const (
 	Intact = fields.Intact // it reads, and nobody can change
+	Split  = fields.Split  // it ends TLS on both sides, reads, and could change
 	Blind  = fields.Blind  // it carries what it cannot read
 )
 

@@ -35,9 +35,10 @@ type pool struct {
 	mu      sync.Mutex
 	entries map[poolKey]*poolEntry
 	slots   map[*slot]struct{} // all that have not ended
-	others  int                // dials under way, and connections of blind tunnels
-	clients map[string]int     // slots and others, of each client
-	epoch   uint64             // of the connections to keep
+	others  int                // dials under way, and connections of blind tunnels and of split mode
+	spares  map[*spare]struct{}
+	clients map[string]int // slots and others, of each client
+	epoch   uint64         // of the connections to keep
 	closed  bool
 	wg      sync.WaitGroup // a goroutine for each slot
 }
@@ -85,6 +86,7 @@ func newPool(life context.Context, l *Limits) *pool {
 		idle:    l.PoolIdle,
 		entries: make(map[poolKey]*poolEntry),
 		slots:   make(map[*slot]struct{}),
+		spares:  make(map[*spare]struct{}),
 		clients: make(map[string]int),
 	}
 }
@@ -146,10 +148,10 @@ func (p *pool) find(key poolKey, fresh bool) (up *Upstream, wait, own *dialing, 
 
 // enter counts one more connection, still to be made, as client's, if there is room for it.
 func (p *pool) enter(client string) bool {
-	if p.clients[client] >= p.part && !p.evict(func(s *slot) bool { return s.key.client == client }) {
+	if p.clients[client] >= p.part && !p.evict(func(who string) bool { return who == client }) {
 		return false
 	}
-	if len(p.slots)+p.others >= p.max && !p.evict(func(*slot) bool { return true }) {
+	if len(p.slots)+p.others >= p.max && !p.evict(func(string) bool { return true }) {
 		return false
 	}
 	p.others++
@@ -197,15 +199,59 @@ func (p *pool) newEntry(key poolKey) *poolEntry {
 	return e
 }
 
-// evict ends a connection without tunnels, one of those that may be, and reports whether there was one.
-func (p *pool) evict(may func(*slot) bool) bool {
+// evict ends a connection that nobody uses, of a client whose may be, and reports whether there was one.
+func (p *pool) evict(may func(client string) bool) bool {
 	for s := range p.slots {
-		if s.users == 0 && may(s) {
+		if s.users == 0 && may(s.key.client) {
 			s.end()
 			return true
 		}
 	}
+	for s := range p.spares {
+		if s.yield != nil && may(s.client) && s.yield() {
+			s.leave()
+			return true
+		}
+	}
 	return false
+}
+
+// A spare is a connection of split mode. It counts as one of the pool's, which does not know more of it.
+type spare struct {
+	pool   *pool
+	client string
+	yield  func() bool // ends the connection if nobody uses it; nil until it is kept
+}
+
+// newSpare counts a connection of split mode. p.mu is held.
+func (p *pool) newSpare(client string) *spare {
+	s := &spare{pool: p, client: client}
+	p.spares[s] = struct{}{}
+	p.others++
+	return s
+}
+
+// offer lets the pool end the connection by yield, which it calls with its lock held.
+func (s *spare) offer(yield func() bool) {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.yield = yield
+}
+
+// release says that the connection is no more.
+func (s *spare) release() {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.leave()
+}
+
+// leave is called with the pool's lock held.
+func (s *spare) leave() {
+	if _, ok := s.pool.spares[s]; ok {
+		delete(s.pool.spares, s)
+		s.pool.others--
+		s.pool.leave(s.client)
+	}
 }
 
 // add ends a dial that find asked for.
@@ -233,7 +279,13 @@ func (p *pool) add(ctx context.Context, key poolKey, own *dialing, up *Upstream,
 	if !shareable {
 		e.alone = time.Now().Add(aloneMemory)
 	}
-	if up.Session == nil {
+	switch {
+	case up.Session != nil:
+	case up.HTTP != nil:
+		up.spare = p.newSpare(key.client)
+		up.Done = up.spare.release
+		return up, nil
+	default:
 		p.leave(key.client)
 		return up, nil
 	}

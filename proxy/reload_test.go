@@ -118,7 +118,7 @@ func TestReloadKillsTheNextRequestToAHostThatMayNotBeIntact(t *testing.T) {
 		"none for the host":  {Policy{HostModes: only(authority)}, true},
 		"both for the host":  {Policy{Modes: []Mode{}, HostModes: only(authority, Blind, Intact)}, false},
 		"another host":       {Policy{HostModes: only("other.example:443")}, false},
-		"nothing it has":     {Policy{HostModes: only(authority, "split")}, true},
+		"nothing it has":     {Policy{HostModes: only(authority, "other")}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := newStage(t)
@@ -415,7 +415,7 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 		"no certificate":       {func(p *Proxy) { p.Certificate = tls.Certificate{} }, nil},
 		"a broken certificate": {func(p *Proxy) { p.Certificate = tls.Certificate{Certificate: [][]byte{{1}}} }, nil},
 		"an origin's":          {func(p *Proxy) { p.Certificate = origin }, nil},
-		"a mode it lacks":      {func(p *Proxy) { p.Policy.Modes = []Mode{"split"} }, nil},
+		"a mode it lacks":      {func(p *Proxy) { p.Policy.Modes = []Mode{"other"} }, nil},
 		"no client CAs":        {func(p *Proxy) { p.ClientCAs = nil }, ErrOpenProxy},
 	} {
 		next := &Proxy{Certificate: p.Certificate, ClientCAs: clients}

@@ -22,6 +22,7 @@ type running struct {
 	keyLog  io.Writer
 	pool    *pool
 	dials   *dialer // what the dialers of all settings share
+	origins *origins
 	held    *budget
 	holders *quota    // each client's part of held
 	crowd   *quota    // each client's part of connections, and each address's that shakes hands
@@ -82,6 +83,7 @@ func (p *Proxy) newRunning() (*running, error) {
 	r.crowd = newQuota(r.limits.part(r.limits.Connections))
 	r.noise = newThrottle(10, 100)
 	r.pool = newPool(r.life, &r.limits)
+	r.origins = newOrigins(&r.limits)
 	return r, nil
 }
 

@@ -117,7 +117,7 @@ func TestAConfigurationThatCannotWork(t *testing.T) {
 	for name, change := range map[string]func(*Proxy){
 		"no certificate":       func(p *Proxy) { p.Certificate = tls.Certificate{} },
 		"an origin's":          func(p *Proxy) { p.Certificate = origin },
-		"an unknown mode":      func(p *Proxy) { p.Policy.Modes = []fields.Mode{fields.Split} },
+		"an unknown mode":      func(p *Proxy) { p.Policy.Modes = []fields.Mode{"other"} },
 		"an expired one":       func(p *Proxy) { p.Time = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) } },
 		"a broken certificate": func(p *Proxy) { p.Certificate = tls.Certificate{Certificate: [][]byte{{1}}} },
 	} {

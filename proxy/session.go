@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -40,11 +42,20 @@ type session struct {
 	noise   *throttle // of answers
 
 	setups chan struct{}
-	wg     sync.WaitGroup // setups and tunnels
+	wg     sync.WaitGroup // setups and passages
 
-	mu      sync.Mutex
-	tunnels map[*tunnel]struct{}
-	killing *inspect.KillError // for tunnels to come
+	keeper *keeper
+
+	mu       sync.Mutex
+	passages map[passage]int    // how many looks in a row at which nothing had moved
+	killing  *inspect.KillError // for passages to come
+}
+
+// A passage is what a session carries: a tunnel, or an exchange in split mode.
+type passage interface {
+	quiet() bool // nothing has moved since it was asked last
+	stale() bool // it has nobody to talk to
+	stop(error)  // ends it; only the first call counts
 }
 
 // ServeSession serves one hop-1 session whose handshake the caller made, until it ends, and returns why
@@ -66,13 +77,15 @@ func (p *Proxy) ServeSession(ctx context.Context, client hop.Session, dial DialF
 // serveSession serves a session that was made with f.
 func (p *Proxy) serveSession(ctx context.Context, r *running, f *front, client hop.Session, dial DialFunc) error {
 	s := &session{
-		run:     r,
-		front:   f,
-		hop:     client,
-		dial:    dial,
-		noise:   newThrottle(20, 200),
-		setups:  make(chan struct{}, r.limits.Setups),
-		tunnels: make(map[*tunnel]struct{}),
+		run:    r,
+		front:  f,
+		hop:    client,
+		dial:   dial,
+		noise:  newThrottle(20, 200),
+		setups: make(chan struct{}, r.limits.Setups),
+		keeper: newKeeper(r),
+
+		passages: make(map[passage]int),
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	defer s.cancel()
@@ -93,6 +106,7 @@ func (p *Proxy) serveSession(ctx context.Context, r *running, f *front, client h
 	client.Close(hop.NoError, "")
 	<-client.Done()
 	s.wg.Wait()
+	s.keeper.close()
 	<-swept
 	if s.own {
 		r.pool.leaveClient(s.id)
@@ -187,7 +201,7 @@ func (s *session) serve(in hop.Incoming) {
 	case req.Method == "" || req.Method == http.MethodConnect:
 		err = s.blind(ctx, in)
 	default:
-		err = s.ordinary(req)
+		err = s.plain(ctx, in)
 	}
 	if err == nil {
 		return
@@ -200,9 +214,15 @@ func (s *session) serve(in hop.Incoming) {
 }
 
 func (s *session) reject(in hop.Incoming, a *answer) {
-	req := in.Request()
+	if err := in.Reject(s.answered(in.Request(), a)); err != nil {
+		s.unanswered(in, err)
+	}
+}
+
+// answered is a on its way to a client, and in the log.
+func (s *session) answered(req *hop.Request, a *answer) *hop.Response {
 	level, target := slog.LevelInfo, ""
-	if req.Protocol != "" || req.Method == "" || req.Method == http.MethodConnect {
+	if req.Protocol != "" || req.Method == "" || req.Method == http.MethodConnect || len(req.Header.Values(fields.EvidenceID)) > 0 {
 		level, target = slog.LevelWarn, oneLine(req.Authority)
 	}
 	attrs := []slog.Attr{slog.String("authority", oneLine(req.Authority)), slog.Int("status", a.status)}
@@ -216,9 +236,7 @@ func (s *session) reject(in hop.Incoming, a *answer) {
 		attrs = append(attrs, slog.String("why", oneLine(why)))
 	}
 	s.noise.log(s.ctx, s.log, level, "answered", attrs...)
-	if err := in.Reject(a.response(s.front, s.version, target)); err != nil {
-		s.unanswered(in, err)
-	}
+	return a.response(s.front, s.version, target)
 }
 
 // unanswered ends a request whose answer could not be sent: because the client is gone, or takes no
@@ -229,8 +247,18 @@ func (s *session) unanswered(in hop.Incoming, err error) {
 		slog.String("authority", oneLine(in.Request().Authority)), slog.String("why", oneLine(err.Error())))
 }
 
-// ordinary answers what is no CONNECT. The proxy's own name has one page, for people and for load
-// generators that want a 2xx; nothing is ever fetched on behalf of a client.
+// plain answers what is no CONNECT: an exchange in split mode where the request names evidence, else a page.
+func (s *session) plain(ctx context.Context, in hop.Incoming) error {
+	req := in.Request()
+	if r, ok := in.(hop.IncomingRequest); ok && len(req.Header.Values(fields.EvidenceID)) > 0 {
+		return s.split(ctx, r)
+	}
+	return s.ordinary(req)
+}
+
+// ordinary answers what is no CONNECT and names no evidence. The proxy's own name has one page, for people and
+// for load generators that want a 2xx; nothing is fetched on behalf of a client that did not say that it
+// knows who reads.
 func (s *session) ordinary(req *hop.Request) *answer {
 	host := req.Authority
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -248,9 +276,9 @@ func (s *session) ordinary(req *hop.Request) *answer {
 	return &answer{status: http.StatusOK, body: s.front.name + " is a Vitrine proxy: it can read and end what passes, and change nothing."}
 }
 
-// sweep ends tunnels on which nothing moves for idle, and drains the session once its front is retired.
+// sweep ends passages on which nothing moves for idle, and drains the session once its front is retired.
 func (s *session) sweep(idle time.Duration) {
-	// A tunnel is looked at four times in that time, so it ends at most a quarter too late.
+	// Each is looked at four times in that time, so it ends at most a quarter too late.
 	const looks = 4
 	ticker := time.NewTicker(max(idle/looks, time.Millisecond))
 	defer ticker.Stop()
@@ -268,54 +296,50 @@ func (s *session) sweep(idle time.Duration) {
 		case <-ticker.C:
 		}
 		s.mu.Lock()
-		var stop []*tunnel
-		for t := range s.tunnels {
-			if t.join.idle() {
-				t.idle++
-			} else {
-				t.idle = 0
+		var stop []passage
+		for p, looked := range s.passages {
+			if looked++; !p.quiet() {
+				looked = 0
 			}
-			if t.idle >= looks || t.join.stale() {
-				stop = append(stop, t)
+			s.passages[p] = looked
+			if looked >= looks || p.stale() {
+				stop = append(stop, p)
 			}
 		}
 		s.mu.Unlock()
-		for _, t := range stop {
-			t.join.stop(errIdle)
+		for _, p := range stop {
+			p.stop(errIdle)
 		}
 	}
 }
 
 var errIdle = errors.New("nothing moved for too long")
 
-// add counts a tunnel as one of the session's. It returns why the tunnel is to be killed, nil for not.
-func (s *session) add(t *tunnel) *inspect.KillError {
+// add counts p as one of the session's. It returns why p is to be killed, nil for not.
+func (s *session) add(p passage) *inspect.KillError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tunnels[t] = struct{}{}
+	s.passages[p] = 0
 	s.wg.Add(1)
 	return s.killing
 }
 
-func (s *session) remove(t *tunnel) {
+func (s *session) remove(p passage) {
 	s.mu.Lock()
-	delete(s.tunnels, t)
+	delete(s.passages, p)
 	s.mu.Unlock()
 	s.wg.Done()
 }
 
-// killAll kills the tunnels, those to come included.
+// killAll kills the passages, those to come included.
 func (s *session) killAll(kill *inspect.KillError) {
 	s.mu.Lock()
 	s.killing = kill
-	all := make([]*tunnel, 0, len(s.tunnels))
-	for t := range s.tunnels {
-		all = append(all, t)
-	}
+	all := slices.Collect(maps.Keys(s.passages))
 	s.mu.Unlock()
 	s.settle()
-	for _, t := range all {
-		t.join.stop(kill)
+	for _, p := range all {
+		p.stop(kill)
 	}
 }
 

@@ -168,7 +168,9 @@ func (p *Policy) modes(authority string) []fields.Mode {
 	return modes
 }
 
-func available(m fields.Mode) bool { return m == fields.Intact || m == fields.Blind }
+func available(m fields.Mode) bool {
+	return m == fields.Intact || m == fields.Split || m == fields.Blind
+}
 
 func unavailable(modes []fields.Mode) (m fields.Mode, ok bool) {
 	for _, m := range modes {

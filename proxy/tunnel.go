@@ -21,8 +21,11 @@ type tunnel struct {
 	up      *Upstream
 	join    *join
 	started time.Time
-	idle    int // looks in a row at which nothing had moved; the session's lock guards it
 }
+
+func (t *tunnel) quiet() bool    { return t.join.idle() }
+func (t *tunnel) stale() bool    { return t.join.stale() }
+func (t *tunnel) stop(err error) { t.join.stop(err) }
 
 // join accepts in and sets its tunnel going.
 func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
@@ -38,11 +41,7 @@ func (s *session) join(in hop.Incoming, t *Target, o *opened) error {
 	}
 	tn := &tunnel{session: s, target: t, up: o.up, started: time.Now()}
 	policy := &s.run.current.Load().policy
-	held := heldBytes{
-		own: &budget{max: 2 * int64(policy.HeldBytes)}, all: s.run.held,
-		clients: s.run.holders, client: s.id,
-	}
-	tn.join = newJoin(client, o.stream, held, func(err error) { go tn.finish(err) })
+	tn.join = newJoin(client, o.stream, s.mayHold(policy), func(err error) { go tn.finish(err) })
 	tn.join.reader = tn.reader(policy)
 	if kill := s.add(tn); kill != nil {
 		tn.join.stop(kill)
@@ -58,13 +57,6 @@ func (t *tunnel) reader(policy *Policy) reader {
 		return new(unread)
 	}
 	s := t.session
-	limits := s.run.limits.Inspect
-	if limits.HeldBytes <= 0 {
-		limits.HeldBytes = policy.HeldBytes
-	}
-	if limits.HoldTime <= 0 {
-		limits.HoldTime = policy.HoldTime
-	}
 	origin := Party{}
 	if peer := t.up.Session.Peer(); peer != nil && peer.Remote != nil && t.target.next == nil {
 		origin.Addr = peer.Remote.String()
@@ -85,8 +77,8 @@ func (t *tunnel) reader(policy *Policy) reader {
 			return judge.admit(t.target.Authority)
 		},
 		Inspectors: func() []Inspector { return judge.inspectors },
-		Limits:     limits,
-		Log:        t.logPassed,
+		Limits:     s.run.limits.inspect(policy),
+		Log:        func(p inspect.Passed) { s.logPassed(t.target, p) },
 		Release:    t.join.release,
 		Kill:       func(e *inspect.KillError) { t.join.stop(e) },
 		Time:       s.run.now,
@@ -164,18 +156,7 @@ func (t *tunnel) end(err error) {
 // verdicts signs the kill, once for each end.
 func (t *tunnel) verdicts(kill *inspect.KillError, sent [2]int64) (forClient, forOrigin []byte, err error) {
 	s := t.session
-	tbs := &frames.VerdictTBS{
-		ProxyLeaf:        s.front.hash,
-		Nonce:            t.target.Request.Nonce,
-		Authority:        t.target.Authority,
-		Time:             s.run.now(),
-		Direction:        kill.Direction,
-		ReleasedToOrigin: uint64(sent[frames.ToOrigin]),
-		ReleasedToClient: uint64(sent[frames.ToClient]),
-		Reason:           kill.Reason,
-		Rule:             frames.CleanText(kill.Rule, 255),
-		Detail:           frames.CleanText(kill.Detail, 1024),
-	}
+	tbs := s.verdict(t.target, kill, sent)
 	if forClient, err = verdict.Sign(&s.front.certificate, tbs); err != nil {
 		return nil, nil, fmt.Errorf("for the client: %w", err)
 	}
@@ -189,24 +170,42 @@ func (t *tunnel) verdicts(kill *inspect.KillError, sent [2]int64) (forClient, fo
 	return forClient, forOrigin, nil
 }
 
+// verdict is what a kill of t says, after sent bytes in each direction.
+func (s *session) verdict(t *Target, kill *inspect.KillError, sent [2]int64) *frames.VerdictTBS {
+	return &frames.VerdictTBS{
+		ProxyLeaf:        s.front.hash,
+		Nonce:            t.Request.Nonce,
+		Authority:        t.Authority,
+		Time:             s.run.now(),
+		Direction:        kill.Direction,
+		ReleasedToOrigin: uint64(sent[frames.ToOrigin]),
+		ReleasedToClient: uint64(sent[frames.ToClient]),
+		Reason:           kill.Reason,
+		Rule:             frames.CleanText(kill.Rule, 255),
+		Detail:           frames.CleanText(kill.Detail, 1024),
+	}
+}
+
 // maxLoggedPath keeps a client from writing our disk full with long paths.
 const maxLoggedPath = 1024
 
-// logPassed says what passed. It is called for each exchange, with the tunnel's lock held.
-func (t *tunnel) logPassed(p inspect.Passed) {
-	attrs := []slog.Attr{
-		slog.String("authority", t.target.Authority),
+// logPassed says what passed. It is called for each exchange, with the reader's lock held.
+func (s *session) logPassed(t *Target, p inspect.Passed) {
+	attrs := []slog.Attr{slog.String("authority", t.Authority)}
+	if t.Mode == fields.Split {
+		attrs = append(attrs, slog.String("mode", string(t.Mode)))
+	}
+	attrs = append(attrs,
 		slog.String("method", oneLine(p.Method)),
 		slog.String("path", frames.CleanText(p.Path, maxLoggedPath)),
 		slog.Int("status", p.Status),
 		slog.Int64("to_origin", p.ToOrigin),
 		slog.Int64("to_client", p.ToClient),
-		slog.Duration("took", t.session.run.now().Sub(p.Started)),
-	}
+		slog.Duration("took", s.run.now().Sub(p.Started)))
 	if p.Err != nil {
 		attrs = append(attrs, slog.String("ended", oneLine(p.Err.Error())))
 	}
-	t.session.log.LogAttrs(t.session.ctx, slog.LevelInfo, "passed", attrs...)
+	s.log.LogAttrs(s.ctx, slog.LevelInfo, "passed", attrs...)
 }
 
 // logEnd says how the tunnel ended, where that is worth a line.
@@ -221,16 +220,7 @@ func (t *tunnel) logEnd(err error) {
 	var kill *inspect.KillError
 	switch {
 	case errors.As(err, &kill):
-		attrs = append(attrs,
-			slog.String("reason", kill.Reason.String()),
-			slog.String("direction", kill.Direction.String()),
-			slog.String("rule", oneLine(kill.Rule)),
-			slog.String("detail", oneLine(kill.Detail)))
-		if panicked := (*inspect.PanicError)(nil); errors.As(kill.Err, &panicked) {
-			// Whoever runs the inspector has to find the fault, and neither end is told.
-			attrs = append(attrs, slog.String("panic", oneLine(panicked.Error())), slog.String("stack", string(panicked.Stack)))
-		}
-		t.session.log.LogAttrs(t.session.ctx, slog.LevelWarn, "killed", attrs...)
+		t.session.logKilled(kill, attrs)
 	case t.target.Mode == fields.Blind:
 		if err != nil {
 			attrs = append(attrs, slog.String("ended", oneLine(err.Error())))
@@ -242,4 +232,17 @@ func (t *tunnel) logEnd(err error) {
 	default:
 		t.session.log.LogAttrs(t.session.ctx, slog.LevelDebug, "tunnel ended", attrs...)
 	}
+}
+
+func (s *session) logKilled(kill *inspect.KillError, attrs []slog.Attr) {
+	attrs = append(attrs,
+		slog.String("reason", kill.Reason.String()),
+		slog.String("direction", kill.Direction.String()),
+		slog.String("rule", oneLine(kill.Rule)),
+		slog.String("detail", oneLine(kill.Detail)))
+	if panicked := (*inspect.PanicError)(nil); errors.As(kill.Err, &panicked) {
+		// Whoever runs the inspector has to find the fault, and neither end is told.
+		attrs = append(attrs, slog.String("panic", oneLine(panicked.Error())), slog.String("stack", string(panicked.Stack)))
+	}
+	s.log.LogAttrs(s.ctx, slog.LevelWarn, "killed", attrs...)
 }

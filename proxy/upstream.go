@@ -15,9 +15,10 @@ type DialFunc func(ctx context.Context, t *Target) (*Upstream, error)
 
 // A Target is what one CONNECT wants to reach.
 type Target struct {
-	// Mode is Intact for a tunnel that the proxy reads, Blind for one of raw TCP.
+	// Mode is Intact for a tunnel that the proxy reads, Blind for one of raw TCP, and Split for a connection
+	// that ordinary requests take.
 	Mode fields.Mode
-	// Authority is the canonical host:port of the CONNECT.
+	// Authority is the canonical host:port of the CONNECT, or of the ordinary request.
 	Authority string
 	// Request is the client's request for evidence; nil for Blind.
 	Request *evidence.Request
@@ -27,6 +28,9 @@ type Target struct {
 	Client string
 	// Fresh asks for a connection made for Request, whose Transcript answers it.
 	Fresh bool
+	// Split says that ordinary requests may follow: the origin is offered ordinary HTTP as well, and where it
+	// picks that, the connection is kept as Upstream.HTTP.
+	Split bool
 
 	front *front // of the session that asks; nil, or another proxy's: the present one
 	next  *nextProxy
@@ -44,15 +48,23 @@ type Upstream struct {
 	Transcript *evidence.Evidence
 	// Conn is the TCP connection of a Blind target.
 	Conn net.Conn
+	// HTTP is hop 2, where Target.Split asked for it and the origin picked no itls token: TLS with the protocol that
+	// State names, h2 or, with any other, HTTP/1.1. Close closes it.
+	HTTP net.Conn
 	// Done, if not nil, is called by Close.
 	Done func()
 
-	shareable bool  // more than one tunnel fits on Session
-	slot      *slot // of the pool it came from, if any
+	shareable bool   // more than one tunnel fits on Session
+	slot      *slot  // of the pool it came from, if any
+	spare     *spare // what HTTP counts as there, if it came from one
+	epoch     uint64 // of the settings that HTTP was made under
 }
 
 // Close gives the connection back to where it came from.
 func (u *Upstream) Close() {
+	if u.HTTP != nil {
+		u.HTTP.Close()
+	}
 	if u.Done != nil {
 		u.Done()
 	}

@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"vitrine/frames"
+)
+
+// A requestBody is the request's content as net/http reads it: what the reader has released.
+type requestBody struct {
+	x       *exchange
+	rest    []byte
+	ended   bool
+	trailer http.Header // the request's; complete with io.EOF
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	for len(b.rest) == 0 {
+		if b.ended {
+			return 0, io.EOF
+		}
+		it, err := b.x.sluices[frames.ToOrigin].take()
+		if err != nil {
+			return 0, err
+		}
+		b.x.moved.Store(true)
+		b.rest = it.content
+		if it.kind == itemEnd {
+			maps.Copy(b.trailer, it.header)
+			b.ended = true
+		}
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+// Close is called by net/http when the origin wants no more.
+func (b *requestBody) Close() error {
+	b.x.sluices[frames.ToOrigin].close()
+	return nil
+}
+
+// traced is the context of a request of x. sent is set when net/http has written its head.
+func (x *exchange) traced(sent *atomic.Bool) context.Context {
+	return httptrace.WithClientTrace(x.ctx, &httptrace.ClientTrace{
+		WroteHeaders: func() { sent.Store(true) },
+		Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
+			x.interim(status, http.Header(h))
+			return nil
+		},
+	})
+}
+
+// announced is the value of Trailer for a response with these trailers.
+func announced(trailer http.Header) string {
+	return strings.ToLower(strings.Join(slices.Sorted(maps.Keys(trailer)), ", "))
+}
+
+// trailerSection is what of t is sent on: what came, without what is for this hop alone. It is nil where there
+// is nothing.
+func trailerSection(t http.Header) http.Header {
+	var out http.Header
+	for name, values := range t {
+		if len(values) == 0 { // announced, and not sent
+			continue
+		}
+		if out == nil {
+			out = make(http.Header)
+		}
+		out[name] = values
+	}
+	if out == nil {
+		return nil
+	}
+	out = endToEnd(out)
+	out.Del("Evidence-Request") // which is a field of heads
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}

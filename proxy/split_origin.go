@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxOriginHead bounds a header section of an origin's, in bytes: as much as the reader takes.
+const maxOriginHead = 64 << 10
+
+// origins speaks HTTP with origins in split mode. Of net/http's transports only NewClientConn is used: no
+// pool, no retries, no redirects, no compression of their own.
+type origins struct{ http1, http2 *http.Transport }
+
+type connKey struct{}
+
+func newOrigins(l *Limits) *origins {
+	transport := func(http2 bool) *http.Transport {
+		protocols := new(http.Protocols)
+		// The connection is no *tls.Conn, and so net/http takes it for what it is told.
+		protocols.SetUnencryptedHTTP2(http2)
+		protocols.SetHTTP1(!http2)
+		hop := l.Hop.WithDefaults()
+		return &http.Transport{
+			DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return ctx.Value(connKey{}).(net.Conn), nil
+			},
+			Protocols:              protocols,
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: maxOriginHead,
+			HTTP2: &http.HTTP2Config{
+				// An origin that sends faster than its client reads fills these and waits.
+				MaxReceiveBufferPerStream:     max(hop.StreamWindow, 64<<10),
+				MaxReceiveBufferPerConnection: max(hop.ConnWindow, 64<<10),
+				SendPingTimeout:               hop.PingInterval,
+				PingTimeout:                   hop.PingTimeout,
+				WriteByteTimeout:              hop.WriteTimeout,
+			},
+		}
+	}
+	return &origins{http1: transport(false), http2: transport(true)}
+}
+
+// clientConn is an HTTP client's end on conn.
+func (o *origins) clientConn(ctx context.Context, conn *originConn, authority string, wait time.Duration) (*http.ClientConn, error) {
+	t := o.http2
+	if conn.http1 {
+		t = o.http1
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(wait)); err != nil { // of HTTP/2's preface
+		return nil, err
+	}
+	cc, err := t.NewClientConn(context.WithValue(ctx, connKey{}, conn), "https", authority)
+	if err != nil {
+		return nil, err
+	}
+	return cc, conn.SetWriteDeadline(time.Time{})
+}
+
+// An originConn is hop 2 in split mode below net/http. Of HTTP/1.1 it sees what net/http does not tell.
+type originConn struct {
+	net.Conn
+	http1 bool
+	wrote atomic.Int64
+
+	mu   sync.Mutex
+	busy bool // with an exchange; of HTTP/1.1 alone
+	head headWatch
+}
+
+func newOriginConn(c net.Conn, protocol string) *originConn {
+	return &originConn{Conn: c, http1: protocol != "h2"}
+}
+
+// errUnsolicited ends a connection whose origin speaks without being asked. net/http would say on standard
+// error what.
+var errUnsolicited = errors.New("the origin sent something without a request")
+
+func (c *originConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n == 0 || !c.http1 {
+		return n, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.busy {
+		return 0, errUnsolicited
+	}
+	c.head.read(p[:n])
+	return n, err
+}
+
+func (c *originConn) Write(p []byte) (int, error) {
+	c.wrote.Add(int64(len(p)))
+	return c.Conn.Write(p)
+}
+
+// begin and end enclose an exchange.
+func (c *originConn) begin() {
+	c.mu.Lock()
+	c.busy, c.head = true, headWatch{}
+	c.mu.Unlock()
+}
+
+func (c *originConn) end() {
+	c.mu.Lock()
+	c.busy = false
+	c.mu.Unlock()
+}
+
+// noCacheControl says that the response had no Cache-Control: where there is a Pragma instead, net/http adds
+// one.
+func (c *originConn) noCacheControl() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.http1 && !c.head.found
+}
+
+// A headWatch looks for Cache-Control in the first final response's head, as it goes by.
+type headWatch struct {
+	line  [len("cache-control:")]byte // the beginning of the line
+	n     int                         // bytes of the line, at most len(line)+1
+	lines int
+	again bool // the head is of an interim response
+	found bool
+	done  bool
+}
+
+func (w *headWatch) read(p []byte) {
+	for _, c := range p {
+		switch {
+		case w.done:
+			return
+		case c == '\n':
+			w.end()
+		case c == '\r':
+		case w.n < len(w.line):
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			w.line[w.n] = c
+			w.n++
+		}
+	}
+}
+
+// end is called at the end of a line.
+func (w *headWatch) end() {
+	line := string(w.line[:w.n])
+	w.n = 0
+	w.lines++
+	switch {
+	case line == "" && w.lines > 1:
+		w.done = !w.again
+		w.lines, w.again = 0, false
+	case w.lines == 1: // HTTP/1.1 200
+		w.again = len(line) >= 12 && line[9] == '1' && line[9:12] != "101"
+	case line == "cache-control:" && !w.again:
+		w.found = true
+	}
+}
