@@ -61,10 +61,11 @@ func (e *aheadError) Error() string {
 	return fmt.Sprintf("behind %d proxies comes another one, %s, which the request does not name", e.at, e.link.Name)
 }
 
-// notAhead is err for an answer that opened the tunnel, behind which no proxy may show up.
+// notAhead is err for an answer that opened the tunnel, behind which no proxy may show up. What it returns wraps no
+// aheadError, which would be followed.
 func notAhead(err error) error {
 	if ahead := (*aheadError)(nil); errors.As(err, &ahead) {
-		return &IntegrityError{What: "the proxy opened a tunnel through another one that nobody agreed to", Err: err}
+		return &IntegrityError{What: "the proxy opened a tunnel through another one that nobody agreed to: " + ahead.Error()}
 	}
 	return err
 }

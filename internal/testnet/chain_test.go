@@ -31,6 +31,7 @@ type line struct {
 	certs   []tls.Certificate
 	read    []*recorder
 	others  *pki.Authority // for who is not one of Net's
+	rounds  int            // of a lie
 
 	mu    sync.Mutex
 	asked []client.ConsentRequest
