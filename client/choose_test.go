@@ -104,6 +104,7 @@ func TestTheEndOfAChosenLevelCutsWhatIsUnderIt(t *testing.T) {
 		}
 	})
 	read, endRead := context.WithCancelCause(t.Context())
+	defer endRead(nil)
 	changed, endChanged := context.WithCancelCause(t.Context())
 	tr := w.transport(func(tr *Transport) {
 		tr.Choose = func(context.Context, *Offer) (Level, error) { return Attested, nil }

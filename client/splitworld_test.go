@@ -278,8 +278,7 @@ func (sp *splitter) forward(in hop.IncomingRequest, ans hop.Answering, k *keptHo
 		h.Set(fields.EvidenceID, fields.FormatEvidenceID(id))
 	}
 	if err := ans.Respond(&hop.Response{Status: resp.StatusCode, Header: h}, false); err != nil {
-		sp.w.t.Error(err)
-		ans.Reset(hop.InternalError)
+		ans.Reset(hop.InternalError) // unless the client did, which has given up
 		return
 	}
 	buf := make([]byte, 16<<10)
