@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -123,6 +125,97 @@ func FuzzServerReader(f *testing.F) {
 			t.Errorf("window %d, error %v", s.connRecv, s.err)
 		}
 	})
+}
+
+// FuzzClientReader gives a client with three requests under way whatever a server could send. Content that ends
+// well is as long as its head says, and nothing is left when the connection has ended.
+func FuzzClientReader(f *testing.F) {
+	seed := func(script func(fr *http2.Framer, block func(fields ...string) []byte)) {
+		f.Add(bytes.TrimPrefix(wire(script), []byte(http2.ClientPreface)))
+	}
+	head := func(fr *http2.Framer, id uint32, end bool, block []byte) {
+		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: end})
+	}
+	seed(func(fr *http2.Framer, block func(...string) []byte) {
+		fr.WriteSettingsAck()
+		head(fr, 1, false, block(":status", "103", "link", "x"))
+		head(fr, 1, false, block(":status", "200", "content-length", "6"))
+		fr.WriteData(1, false, []byte("abc"))
+		head(fr, 3, true, block(":status", "200", "content-length", "6"))
+		fr.WriteDataPadded(1, true, []byte("def"), make([]byte, 3))
+		head(fr, 5, false, block(":status", "200"))
+		fr.WriteData(5, false, []byte("abc"))
+		head(fr, 5, true, block("checksum", "x"))
+		fr.WriteRSTStream(1, http2.ErrCodeNo)
+	})
+	seed(func(fr *http2.Framer, block func(...string) []byte) {
+		head(fr, 1, false, block(":status", "200", "content-length", "6"))
+		fr.WriteData(1, true, []byte("abc"))
+		fr.WriteRSTStream(3, http2.ErrCodeRefusedStream)
+		head(fr, 5, false, block(":status", "204"))
+		fr.WriteGoAway(3, http2.ErrCodeNo, nil)
+		fr.WriteRawFrame(0xe1, 0, 5, []byte{0, 0, 0, 1, 2})
+	})
+	f.Fuzz(func(t *testing.T, input []byte) { synctest.Test(t, func(t *testing.T) { readAsClient(t, input) }) })
+}
+
+func readAsClient(t *testing.T, input []byte) {
+	a, b := pipe.New()
+	go io.Copy(io.Discard, a)
+	s := startPlain(b, nil, false)
+	var asking sync.WaitGroup
+	ask := func(req *hop.Request, end bool) {
+		x, err := s.Request(context.Background(), req, end)
+		if err != nil {
+			return
+		}
+		sink := newCollector()
+		asking.Go(func() {
+			r, err := x.Response(context.Background(), func(status int, h http.Header) {
+				if status < 100 || status > 199 || status == 101 {
+					t.Errorf("%d as an interim response", status)
+				}
+			})
+			x.Start(sink)
+			if (r == nil) == (err == nil) {
+				t.Errorf("%v, %v", r, err)
+			}
+			end := sink.wait(t)
+			if r == nil || end != io.EOF {
+				return
+			}
+			n, err := contentLength(r.Header)
+			switch none := noContent(req.Method == "HEAD", r.Status); {
+			case none && len(sink.bytes()) > 0:
+				t.Errorf("%d bytes of content where there is none", len(sink.bytes()))
+			case !none && n >= 0 && n != int64(len(sink.bytes())), err != nil:
+				t.Errorf("%d bytes, content-length is %q", len(sink.bytes()), r.Header["Content-Length"])
+			}
+			for name := range x.Trailer() {
+				if headOnly[strings.ToLower(name)] {
+					t.Errorf("%q in trailers", name)
+				}
+			}
+		})
+	}
+	asking.Go(func() {
+		ask(&hop.Request{Method: "GET", Authority: "o"}, true)
+		ask(&hop.Request{Method: "HEAD", Authority: "o"}, true)
+		ask(&hop.Request{Method: "POST", Authority: "o"}, false)
+	})
+	settings, rest := input, []byte(nil)
+	if len(input) > 9 && int(input[0])<<16+int(input[1])<<8+int(input[2]) <= len(input)-9 {
+		n := 9 + int(input[0])<<16 + int(input[1])<<8 + int(input[2])
+		settings, rest = input[:n], input[n:]
+	}
+	a.Write(settings) // errors say that the session has ended
+	synctest.Wait()   // the requests have left, where they may
+	a.Write(rest)
+	a.CloseWrite()
+	<-s.Done()
+	asking.Wait()
+	a.Close()
+	settled(t, s)
 }
 
 // FuzzRequest checks that a request which is accepted can be sent again, and is the same then.
