@@ -145,7 +145,8 @@ func (x *exchange) run() {
 	if !x.over {
 		x.over, x.err = true, err
 		if err != nil && x.begun {
-			x.wg.Go(func() { x.cut(err, nil) })
+			failed := err // err is x.err below
+			x.wg.Go(func() { x.cut(failed, nil) })
 		}
 	}
 	err = x.err
