@@ -1,7 +1,9 @@
 package testnet
 
 import (
+	"bytes"
 	"crypto/tls"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
 	"vitrine/internal/hostile"
+	"vitrine/proxy"
 )
 
 // requestOf is the request for evidence in a CONNECT.
@@ -219,6 +222,72 @@ func TestTheSecondProxyOfAChainLies(t *testing.T) {
 				}
 				if len(c.seen) > 0 {
 					t.Error("the request reached the origin")
+				}
+			})
+		})
+	}
+}
+
+// A verdict that another proxy of the path changed is none: the client says that it knows no reason, and the origin
+// gets no verdict for it.
+//
+// spec: PRX-77 CLI-64
+func TestAVerdictThatIsChangedOnItsWay(t *testing.T) {
+	change := func(_ uint64, p []byte) []byte {
+		p = bytes.Clone(p)
+		p[len(p)-1] ^= 1
+		return p
+	}
+	for name, tt := range map[string]struct {
+		killer   int
+		hop1     hostile.Lies
+		between  hostile.Lies // hop 2 of the first
+		want     string
+		verdicts int // that the origin's hop carries
+	}{
+		"the second's, to the client": {1, hostile.Lies{Verdict: change}, hostile.Lies{}, "killed without a verdict", 1},
+		"the first's, to the second":  {0, hostile.Lies{}, hostile.Lies{Verdict: change}, "killed", 0},
+		"the first's, dropped":        {0, hostile.Lies{}, hostile.Lies{Verdict: func(uint64, []byte) []byte { return nil }}, "killed", 0},
+		"nobody's":                    {0, hostile.Lies{}, hostile.Lies{}, "killed", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				verdicts := make(chan []byte, 4)
+				gone := make(chan struct{})
+				c := newLine(t, 2, Config{
+					Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						io.WriteString(w, answer)
+						http.NewResponseController(w).Flush()
+						<-r.Context().Done()
+						close(gone)
+					}),
+					Hop1: func(s hop.Session) hop.Session {
+						if s.Peer().PeerCertificate() != nil {
+							return s // the second's
+						}
+						return hostile.Lie(s, tt.hop1)
+					},
+					Hop2: func(_ *proxy.Target, s hop.Session) hop.Session {
+						if s.Peer().TLS.NegotiatedProtocol != frames.ALPNH2 {
+							return hostile.Lie(s, tt.between)
+						}
+						return hostile.Lie(s, hostile.Lies{Verdict: func(_ uint64, p []byte) []byte {
+							verdicts <- p
+							return p
+						}})
+					},
+				}, func(c *line, i int, _ *proxy.Proxy) {
+					if i == tt.killer {
+						c.read[i].response = killBody("no-combinations", "4711")
+					}
+				})
+				_, _, err := c.get("/")
+				if got := class(err); got != tt.want {
+					t.Errorf("%s: %v", got, err)
+				}
+				<-gone
+				if len(verdicts) != tt.verdicts {
+					t.Errorf("%d verdicts to the origin, want %d", len(verdicts), tt.verdicts)
 				}
 			})
 		})
