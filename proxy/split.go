@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha256"
 	"net/http"
 	"slices"
 
@@ -94,15 +93,20 @@ func (s *session) shown(ctx context.Context, t *Target, up *Upstream, a *answer)
 	if up.Transcript == nil {
 		return a
 	}
-	p, err := up.Transcript.Append(nil)
+	if up.HTTP == nil || !t.Split {
+		p, err := up.Transcript.Append(nil)
+		if err != nil {
+			return err
+		}
+		a.evidence = p
+		return a
+	}
+	p, id, err := s.keeper.name(up.Transcript)
 	if err != nil {
 		return err
 	}
 	a.evidence = p
-	if up.HTTP == nil || !t.Split {
-		return a
-	}
-	if err := s.keeper.keep(ctx, up, t.Authority, sha256.Sum256(p)); err != nil {
+	if err := s.keeper.keep(ctx, up, t.Authority, id); err != nil {
 		return err
 	}
 	return a

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"net/http"
 	"sync"
 	"time"
 
+	"vitrine/internal/evidence"
 	"vitrine/internal/pki"
 )
 
@@ -19,7 +21,7 @@ type keeper struct {
 	run *running
 
 	mu     sync.Mutex
-	conns  map[[32]byte]*kept
+	conns  map[[32]byte]*kept // nil for one that is to come
 	closed bool
 	wg     sync.WaitGroup // timers that run, and closings
 }
@@ -46,8 +48,38 @@ type kept struct {
 
 func newKeeper(r *running) *keeper { return &keeper{run: r, conns: make(map[[32]byte]*kept)} }
 
-// keep takes up's connection over, whose evidence has this id. After an error up is still the caller's.
+// name is the evidence e as it is shown, and its id, which is of the connection alone that keep is called for next:
+// two claims about an origin within a millisecond would be the same bytes, so the later one is dated behind the other.
+func (k *keeper) name(e *evidence.Evidence) (p []byte, id [32]byte, err error) {
+	dated := *e
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for {
+		if p, err = dated.Append(nil); err != nil {
+			return nil, id, err
+		}
+		id = sha256.Sum256(p)
+		if _, taken := k.conns[id]; !taken {
+			k.conns[id] = nil
+			return p, id, nil
+		}
+		dated.Time = dated.Time.Add(time.Millisecond)
+	}
+}
+
+// keep takes up's connection over, whose evidence name gave this id. After an error up is still the caller's, and
+// the id nobody's.
 func (k *keeper) keep(ctx context.Context, up *Upstream, authority string, id [32]byte) error {
+	err := k.tryKeep(ctx, up, authority, id)
+	if err != nil {
+		k.mu.Lock()
+		delete(k.conns, id)
+		k.mu.Unlock()
+	}
+	return err
+}
+
+func (k *keeper) tryKeep(ctx context.Context, up *Upstream, authority string, id [32]byte) error {
 	if !k.makeRoom() {
 		return errUpstreamsFull
 	}
@@ -68,7 +100,7 @@ func (k *keeper) keep(ctx context.Context, up *Upstream, authority string, id [3
 	c.cc = cc
 	up.HTTP, up.Done = nil, nil
 	k.mu.Lock()
-	if k.closed || k.conns[id] != nil {
+	if k.closed {
 		c.gone = true
 		k.mu.Unlock()
 		c.close()
@@ -89,12 +121,12 @@ func (k *keeper) keep(ctx context.Context, up *Upstream, authority string, id [3
 func (k *keeper) makeRoom() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.conns) < k.run.limits.Kept {
+	if len(k.conns) <= k.run.limits.Kept { // the one to come is among them
 		return true
 	}
 	var oldest *kept
 	for _, c := range k.conns {
-		if c.users == 0 && (oldest == nil || c.since.Before(oldest.since)) {
+		if c != nil && c.users == 0 && (oldest == nil || c.since.Before(oldest.since)) {
 			oldest = c
 		}
 	}
@@ -221,7 +253,9 @@ func (k *keeper) close() {
 	k.mu.Lock()
 	k.closed = true
 	for _, c := range k.conns {
-		c.drop()
+		if c != nil {
+			c.drop()
+		}
 	}
 	k.mu.Unlock()
 	k.wg.Wait()
