@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -21,7 +23,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/net/http2"
 	"pgregory.net/rapid"
 
 	"vitrine/internal/hop"
@@ -62,8 +63,10 @@ func stockHandler(t *testing.T) http.Handler {
 // TestRequestsToAStockServer sends what this carrier can to net/http.
 func TestRequestsToAStockServer(t *testing.T) {
 	c, s := tlsPair(t)
+	srv := &http.Server{Handler: stockHandler(t), ErrorLog: log.New(io.Discard, "", 0)}
+	ln := newOneListener(s)
 	var serving sync.WaitGroup
-	serving.Go(func() { new(http2.Server).ServeConn(s, &http2.ServeConnOpts{Handler: stockHandler(t)}) })
+	serving.Go(func() { srv.Serve(ln) })
 	ours, err := Client(c, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -128,8 +131,32 @@ func TestRequestsToAStockServer(t *testing.T) {
 	settled(t, ours.(*session))
 	ours.Close(hop.NoError, "")
 	<-ours.Done()
+	srv.Close()
 	serving.Wait()
 }
+
+// A oneListener has one connection.
+type oneListener struct {
+	conns chan net.Conn
+	once  sync.Once
+}
+
+func newOneListener(c net.Conn) *oneListener {
+	l := &oneListener{conns: make(chan net.Conn, 1)}
+	l.conns <- c
+	return l
+}
+
+func (l *oneListener) Accept() (net.Conn, error) {
+	if c, ok := <-l.conns; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *oneListener) Close() error { l.once.Do(func() { close(l.conns) }); return nil }
+
+func (l *oneListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // serveStock makes an ordinary http.Handler's server of s, with as little as can be.
 func serveStock(t *testing.T, s *session, h http.Handler) {
@@ -234,11 +261,12 @@ func TestRequestsOfAStockClient(t *testing.T) {
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() { serveStock(t, ours.(*session), stockHandler(t)) })
-	tr, err := http2.ConfigureTransports(&http.Transport{ExpectContinueTimeout: time.Minute})
-	if err != nil {
-		t.Fatal(err)
+	tr := &http.Transport{
+		DialTLSContext:        func(context.Context, string, string) (net.Conn, error) { return c, nil },
+		ForceAttemptHTTP2:     true,
+		ExpectContinueTimeout: time.Minute,
 	}
-	client, err := tr.NewClientConn(c)
+	client, err := tr.NewClientConn(context.Background(), "https", "origin.example:443")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +376,7 @@ func TestExchangesThatStallStopNobodyElse(t *testing.T) {
 // looks at the memory meanwhile.
 func TestHundredMegabytesBothWays(t *testing.T) {
 	size := int64(100 << 20)
-	if testing.Short() {
+	if raceEnabled || testing.Short() {
 		size = 10 << 20
 	}
 	heap := func() uint64 {
