@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"slices"
 	"strings"
 	"testing"
@@ -249,6 +251,9 @@ func TestEveryAnswerIsSigned(t *testing.T) {
 					}
 					if !a.sig.Verified() || !a.sig.Fresh || !a.sig.ReplayableUntil.IsZero() {
 						t.Errorf("verified %v, fresh %v", a.sig.Verified(), a.sig.Fresh)
+					}
+					if vary := a.resp.Header.Values("Vary"); !slices.Contains(vary, "evidence-request") {
+						t.Errorf("a cache may show it to another nonce: vary is %q", vary)
 					}
 					want := (&asking{method: method, path: path}).of(t, plain, bare)
 					if a.resp.StatusCode != want.resp.StatusCode || !bytes.Equal(a.content, want.content) {
@@ -674,5 +679,27 @@ func TestHTTP10(t *testing.T) {
 	}
 	if err := <-why; err == nil || !strings.Contains(err.Error(), "HTTP/1.0") {
 		t.Error(err)
+	}
+}
+
+// Interim responses leave at once, with the fields of their moment.
+func TestInterimResponsesPass(t *testing.T) {
+	w, _ := signing(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", "</style.css>")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Del("Link")
+		fmt.Fprint(w, "hello")
+	}, nil)
+	for _, h2 := range []bool{false, true} {
+		var hint string
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+			hint = h.Get("Link")
+			return nil
+		}})
+		resp := must(w.stock(h2).Do(must(http.NewRequestWithContext(ctx, http.MethodGet, "https://"+name+"/", nil))))
+		resp.Body.Close()
+		if hint != "</style.css>" || resp.Header.Get("Link") != "" {
+			t.Errorf("HTTP/2 %v: the hint was %q, and then %q", h2, hint, resp.Header.Get("Link"))
+		}
 	}
 }

@@ -172,6 +172,16 @@ func alterations(k *maker) []alteration {
 		{"two signatures of ours", func(m *message) {
 			m.head.Add(SignatureInput, "second"+strings.TrimPrefix(m.head.Get(SignatureInput), Label))
 		}, ErrMalformed},
+		{"two that verify", func(m *message) {
+			m.head.Add(SignatureInput, "second"+strings.TrimPrefix(m.head.Get(SignatureInput), Label))
+			section := m.head
+			if m.trailer != nil {
+				section = m.trailer
+			}
+			section.Add(SignatureHeader, "second"+strings.TrimPrefix(section.Get(SignatureHeader), Label))
+		}, ErrMalformed},
+		{"a component of the request in binary", input(`"cookie";req`, `"cookie";req;bs`), ErrMalformed},
+		{"a component of the request's trailer section", input(`"content-digest";req`, `"content-digest";req;tr`), ErrMalformed},
 		{"another label", func(m *message) {
 			set(inHead, SignatureInput, "second"+strings.TrimPrefix(m.head.Get(SignatureInput), Label))(m)
 		}, ErrMalformed},
@@ -232,6 +242,13 @@ func TestAlterationsOfEachForm(t *testing.T) {
 		{false, alteration{"signature twice", func(m *message) { m.head.Add(SignatureHeader, m.head.Get(SignatureHeader)) }, ErrMalformed}},
 		{false, alteration{"signature that is a string", set(inHead, SignatureHeader, `vitrine="a"`), ErrMalformed}},
 		{false, alteration{"signature of another", set(inHead, SignatureHeader, other.trailer[SignatureHeader]...), ErrAltered}},
+		{false, alteration{"signature with a byte behind", func(m *message) {
+			s, err := Read(&m.req, m.status, m.head)
+			if err != nil {
+				panic(err)
+			}
+			m.head.Set(SignatureHeader, Label+"=:"+base64.StdEncoding.EncodeToString(append(s.signature, 0))+":")
+		}, ErrAltered}},
 		{false, alteration{"signature cut", set(inHead, SignatureHeader, "vitrine=:AAAA:"), ErrAltered}},
 
 		{true, alteration{"digest", set(inTrailer, ContentDigest, digest("paix")), ErrAltered}},
