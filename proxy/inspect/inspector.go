@@ -89,7 +89,7 @@ type Exchange struct {
 	Authority string // of the CONNECT
 	Client    Party
 	Proxy     Party
-	Origin    Party
+	Origin    Party // zero where another proxy is between
 	Mode      Mode
 
 	watch *watch
