@@ -39,16 +39,12 @@ type Choice struct {
 // choiceWords says what a level gives away, as a user is told who has to choose one.
 func choiceWords(l Level, name, authority string) string {
 	switch l {
-	case Signed:
-		return fmt.Sprintf("%s reads everything. It could change what you send, which would be found out afterwards, and not what %s answers: responses that %s did not sign are refused.", name, authority, authority)
 	case Attested:
 		return fmt.Sprintf("%s reads everything and could change everything, in both directions, and you would not notice. The key of %s answered for this proxy: it does have a connection to the real one.", name, authority)
 	case Claimed:
 		return fmt.Sprintf("%s reads everything and could change everything, in both directions, and you would not notice. That it speaks with %s at all is its word alone.", name, authority)
 	case Blind:
 		return fmt.Sprintf("%s carries it sealed: it learns that you speak with %s, when and how much, and can read and change nothing.", name, authority)
-	case Direct:
-		return fmt.Sprintf("%s is not used: you connect to %s yourself, and whoever watches your network sees that you do.", name, authority)
 	}
 	return l.Words()
 }

@@ -176,11 +176,7 @@ func TestNewEvidenceHasToHold(t *testing.T) {
 func TestEvidenceGrowsOld(t *testing.T) {
 	w := newWorld(t)
 	sp := w.split(t, new(tls.Config))
-	var later atomic.Int64
-	tr := w.transport(func(tr *Transport) {
-		tr.Levels = []Level{Attested}
-		tr.Time = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
-	})
+	tr := w.transport(accepting(Attested))
 	s := func() *routes {
 		h := &tr.pool.dialer.hop1
 		h.mu.Lock()

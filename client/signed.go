@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -41,6 +42,7 @@ func (e *splitExchange) sign(a *attempt, answer *hop.Response) error {
 		e.signature = nil
 		return e.unsigned(a)
 	}
+	e.x.rep.Level = "" // unless it holds
 	if err != nil {
 		return &IntegrityError{What: "the signature of the response does not hold", Err: err}
 	}
@@ -64,7 +66,7 @@ func (e *splitExchange) unsigned(a *attempt) error {
 	why := "the origin did not sign its response"
 	switch {
 	case e.d.reached(e.route.authority, Signed) && a.chosen != below:
-		why = "its responses were signed before, so less than that is the user's to judge"
+		why += ", and it was reached at a better level before, so less than that is the user's to judge"
 		return e.levelError(a, why, string(below))
 	case a.accepts(below):
 		return nil
@@ -122,12 +124,15 @@ func (x *exchange) digestBody() error {
 		case stop:
 			return step(ctx, nil)
 		case err != nil:
-			return err
+			return fmt.Errorf("client: the request's content: %w", err)
 		}
 	} else {
 		p, err := readSpool(x.body)
-		if err != nil {
-			return err
+		switch {
+		case ctx.Err() != nil:
+			return step(ctx, nil)
+		case err != nil:
+			return fmt.Errorf("client: the request's content: %w", err)
 		}
 		x.closeBody()
 		sum.Write(p)

@@ -218,7 +218,7 @@ func TestAnOriginThatSignedAndDoesNotAnyMore(t *testing.T) {
 	get(t, tr, "https://origin.example/")
 	strip = true
 	_, _, err := tryGet(t, tr, "https://origin.example/")
-	wantLevelError(t, err, "signed before", "attested")
+	wantLevelError(t, err, "better level before", "attested")
 	tr.Forget("origin.example:443")
 	resp, _ := get(t, tr, "https://origin.example/")
 	if l := ReportOf(resp).Level; l != Attested {

@@ -32,7 +32,6 @@ type splitExchange struct {
 	agreement *Agreement
 	about     *Tunnel // what a kill would be of
 	probe     *probe
-	levels    *attempt
 	asked     hop.Asked
 	conn      *hop.Conn
 	up        *upload
@@ -51,7 +50,7 @@ func (x *exchange) split(a *attempt) (resp *http.Response, again bool, err error
 	r := a.route
 	*x.rep = *a.rep
 	x.rep.Evidence, x.rep.EvidenceBytes, x.rep.Hops = r.evidence, r.raw, r.hops
-	e := &splitExchange{x: x, d: x.pool.dialer, route: r, agreement: a.agreement, levels: a}
+	e := &splitExchange{x: x, d: x.pool.dialer, route: r, agreement: a.agreement}
 	e.about = &Tunnel{level: r.level, authority: r.authority, proxy: r.session.leaf, name: r.session.name}
 	if err := e.send(a); err != nil {
 		if e.asked == nil {
@@ -125,7 +124,6 @@ func (e *splitExchange) send(a *attempt) error {
 	}
 	end := x.body == nil || x.body == http.NoBody
 	enough := x.pool.makeRoom()
-	e.probe.sent = e.d.now()
 	asked, err := requester.Request(ctx, req, end)
 	enough()
 	switch {
@@ -271,7 +269,7 @@ func (e *splitExchange) deliver(a *attempt, answer *hop.Response) error {
 	e.up.answered()
 	h := answer.Header
 	if most := x.t.start().base.MaxResponseHeaderBytes; headerSize(h) > most {
-		return &IntegrityError{What: fmt.Sprintf("the response's header section is over %d bytes", most)}
+		return fmt.Errorf("client: the response's header section is over %d bytes", most)
 	}
 	x.rep.Level = e.route.level
 	if err := e.sign(a, answer); err != nil {
@@ -296,6 +294,9 @@ func (e *splitExchange) deliver(a *attempt, answer *hop.Response) error {
 	b := newResponseBody(x, &splitContent{e: e}, func(err error) error { return err })
 	if x.req.Method == http.MethodHead || answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified {
 		// There is no content, but maybe a trailer section, and the end has to come.
+		if x.req.Method != http.MethodHead {
+			resp.ContentLength = 0
+		}
 		if _, err := io.Copy(io.Discard, b); err != nil {
 			return err
 		}

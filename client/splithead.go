@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -24,7 +23,6 @@ import (
 type probe struct {
 	offer   *tlsmsg.InspectionOffer
 	request []byte
-	sent    time.Time
 }
 
 func newProbe(s *session, authority string) (*probe, error) {

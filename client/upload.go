@@ -85,15 +85,15 @@ func (u *upload) run() {
 
 // end ends the request, with its trailer section.
 func (u *upload) end() {
+	u.mu.Lock()
+	u.sent = true // before it is, or the response could be complete first and find that the request is not
+	u.mu.Unlock()
 	var err error
 	if trailer := u.e.x.req.Trailer; len(trailer) > 0 {
 		err = u.e.asked.SendTrailer(splitTrailer(trailer))
 	} else {
 		err = u.e.conn.CloseWrite()
 	}
-	u.mu.Lock()
-	u.sent = err == nil
-	u.mu.Unlock()
 	u.wrote(err)
 	u.body.Close()
 }
@@ -181,7 +181,7 @@ func (u *upload) fault() error {
 // maxSpool bounds a body that can be had once and has to be hashed before it is sent, in bytes.
 const maxSpool = 1 << 20
 
-var errSpool = errors.New("client: at level signed the digest of a request's content goes before it; give the request a GetBody, or at most 1 MiB")
+var errSpool = errors.New("at level signed its digest goes before it: a body without GetBody may have at most 1 MiB")
 
 // readSpool reads a body to be sent from memory.
 func readSpool(body io.Reader) ([]byte, error) {
