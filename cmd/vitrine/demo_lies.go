@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	"vitrine/client"
+	"vitrine/internal/fields"
 	"vitrine/internal/hostile"
 )
 
-// lieSteps has a step for each way in which a proxy can lie.
+// lieSteps has a step for each way in which a proxy can lie about a tunnel.
 func lieSteps() []demoStep {
 	var steps []demoStep
 	for _, mode := range hostile.Modes() {
@@ -41,7 +42,7 @@ func caughtAs(mode hostile.Mode) int {
 }
 
 func stepLie(ctx context.Context, st *stage, mode hostile.Mode) (saw sights, err error) {
-	tr, strikes, err := st.serveLiar(ctx, mode)
+	tr, strikes, err := st.serveLiar(ctx, mode, fields.Intact)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
@@ -27,6 +29,8 @@ import (
 const (
 	shopHost  = "shop.example"  // an origin that enables the token
 	stockHost = "stock.example" // an ordinary one
+	signHost  = "signs.example" // an ordinary one that signs its responses
+	oldHost   = "old.example"   // one of TLS 1.2, with RSA key exchange
 	glassHost = "glass.example" // the proxy
 
 	pageText   = "The vase costs 100 crowns.\n"
@@ -37,7 +41,7 @@ const (
 	bigSize    = 4 << 20
 )
 
-// A stage is what the demo's steps play on: two origins and their proxies, on loopback sockets.
+// A stage is what the demo's steps play on: an origin of each kind and their proxies, on loopback sockets.
 type stage struct {
 	origins, proxies *pki.Authority
 	proxyCert        tls.Certificate
@@ -47,6 +51,10 @@ type stage struct {
 	reader           chan *origin.Inspection // whom the origin says it was read by, for each /page
 	cleanup          []func() error
 	rules            connectto.Rules // of the proxies: where the origins are
+
+	mu     sync.Mutex
+	copied int    // how often /copy was asked for
+	copy   string // the last of them
 }
 
 func newStage(ctx context.Context) (*stage, error) {
@@ -70,11 +78,46 @@ func (st *stage) build(ctx context.Context) error {
 	if st.proxyCert, err = st.proxies.Proxy(glassHost); err != nil {
 		return err
 	}
-	shop := st.newServer()
-	if err := st.serveOrigin(ctx, shop, shopHost, func(srv *http.Server) error { return origin.ConfigureServer(srv, nil) }); err != nil {
+	for _, o := range []struct {
+		host      string
+		configure func(*http.Server) error
+	}{
+		{shopHost, func(srv *http.Server) error { return origin.ConfigureServer(srv, nil) }},
+		{stockHost, func(*http.Server) error { return nil }},
+		{signHost, makeSigning},
+		{oldHost, st.makeOld},
+	} {
+		if err := st.serveOrigin(ctx, st.newServer(), o.host, o.configure); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeSigning makes srv's responses signed.
+func makeSigning(srv *http.Server) (err error) {
+	srv.Handler, err = origin.SignResponses(srv.Handler, &origin.SignConfig{TLSConfig: srv.TLSConfig})
+	return err
+}
+
+// makeOld makes srv a server as there were before forward secrecy.
+func (st *stage) makeOld(srv *http.Server) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
 		return err
 	}
-	return st.serveOrigin(ctx, st.newServer(), stockHost, func(*http.Server) error { return nil })
+	cert, err := st.origins.OriginOf(key, oldHost)
+	if err != nil {
+		return err
+	}
+	srv.TLSConfig = &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		MaxVersion:   tls.VersionTLS12,
+		CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256},
+	}
+	srv.Protocols = new(http.Protocols) // HTTP/2 forbids that suite
+	srv.Protocols.SetHTTP1(true)
+	return nil
 }
 
 func (st *stage) newServer() *http.Server {
@@ -87,6 +130,7 @@ func (st *stage) newServer() *http.Server {
 		}
 		io.WriteString(w, pageText)
 	})
+	mux.HandleFunc("GET /copy", st.copies)
 	mux.HandleFunc("GET /secret", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, secretText) })
 	mux.HandleFunc("GET /big", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(bigSize))
@@ -150,15 +194,15 @@ func (st *stage) newProxy(modes ...fields.Mode) *proxy.Proxy {
 	}
 }
 
-// serveLiar starts a proxy that lies in the way of mode and returns a transport that goes through it, and where
-// it says that it struck.
-func (st *stage) serveLiar(ctx context.Context, mode hostile.Mode) (*client.Transport, <-chan hostile.Strike, error) {
+// serveLiar starts a proxy with the given modes that lies in the way of mode and returns a transport that goes
+// through it, and where it says that it struck.
+func (st *stage) serveLiar(ctx context.Context, mode hostile.Mode, modes ...fields.Mode) (*client.Transport, <-chan hostile.Strike, error) {
 	ln, err := loopback(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	strikes := make(chan hostile.Strike, 16)
-	l := &hostile.Liar{Proxy: st.newProxy(fields.Intact), Mode: mode, Struck: func(s hostile.Strike) {
+	l := &hostile.Liar{Proxy: st.newProxy(modes...), Mode: mode, Struck: func(s hostile.Strike) {
 		select {
 		case strikes <- s:
 		default:

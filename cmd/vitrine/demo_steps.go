@@ -21,7 +21,7 @@ func demoSteps() []demoStep {
 		{name: "stock", title: "An origin that has never heard of us", run: stepStock},
 		{name: "blind", title: "The same origin, where the proxy allows blind and the user says so", run: stepBlind},
 	}
-	return append(steps, lieSteps()...)
+	return slices.Concat(steps, splitSteps(), lieSteps())
 }
 
 // get fetches a path of host through tr, whole.

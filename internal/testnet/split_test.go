@@ -268,8 +268,14 @@ func TestSplitReloadEndsWhatComesNext(t *testing.T) {
 		half := h.open(n, n.Client)
 		n.mustGet("/", answer)
 		n.reload("[[host]]\nmatch = \"*\"\nmodes = [\"intact\"]\n", nil)
+		want := "level"
+		if k == kindRSA12 {
+			want = "unreachable:origin" // the proxy offers RSA key exchange where it may split, and nowhere else
+		}
 		_, _, err := n.get("/")
-		wantError[*client.LevelError](t, err)
+		if c := class(err); c != want {
+			t.Errorf("%s: %v", c, err)
+		}
 		close(h.gate)
 		if err := h.rest(n, half); err != nil {
 			t.Errorf("what was half-way: %v", err)
