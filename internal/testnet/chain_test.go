@@ -391,20 +391,27 @@ func TestAStockOriginBehindAChain(t *testing.T) {
 		want          string
 		offered       []string
 	}{
-		"intact alone":           {nil, nil, nil, "level", []string{"intact"}},
-		"blind, not accepted":    {modes("intact", "blind"), modes("intact", "blind"), nil, "level", []string{"intact", "blind"}},
-		"blind by the first":     {modes("intact", "blind"), nil, levels("intact", "blind"), "level", []string{"intact"}},
-		"blind by the second":    {nil, modes("intact", "blind"), levels("intact", "blind"), "level", []string{"intact"}},
-		"blind by both":          {modes("intact", "blind"), modes("intact", "blind"), levels("intact", "blind"), "success", nil},
-		"blind alone":            {modes("intact", "blind"), modes("intact", "blind"), levels("blind"), "success", nil},
-		"blind alone, not there": {modes("intact", "blind"), nil, levels("blind"), "level", []string{"intact"}},
-		"not intact at first":    {modes("blind"), nil, nil, "level", []string{"blind"}},
-		"not intact at second":   {modes("intact", "blind"), modes("blind"), nil, "level", []string{"blind"}},
+		"intact alone":            {nil, nil, nil, "level", []string{"intact"}},
+		"blind, not accepted":     {modes("intact", "blind"), modes("intact", "blind"), nil, "level", []string{"intact", "blind"}},
+		"blind by the first":      {modes("intact", "blind"), nil, levels("intact", "blind"), "level", []string{"intact"}},
+		"blind by the second":     {nil, modes("intact", "blind"), levels("intact", "blind"), "level", []string{"intact"}},
+		"blind by both":           {modes("intact", "blind"), modes("intact", "blind"), levels("intact", "blind"), "success", nil},
+		"split by the second":     {nil, modes("intact", "split"), levels("intact", "attested"), "level", []string{"intact"}},
+		"split by hosts at first": {modes("intact", "split"), modes("intact", "split"), levels("intact", "attested"), "level", []string{"intact"}},
+		"blind alone":             {modes("intact", "blind"), modes("intact", "blind"), levels("blind"), "success", nil},
+		"blind alone, not there":  {modes("intact", "blind"), nil, levels("blind"), "level", []string{"intact"}},
+		"not intact at first":     {modes("blind"), nil, nil, "level", []string{"blind"}},
+		"not intact at second":    {modes("intact", "blind"), modes("blind"), nil, "level", []string{"blind"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				c := newLine(t, 2, Config{Stock: true, Client: func(_ *Net, tr *client.Transport) { tr.Levels = tt.levels }},
-					func(_ *line, i int, p *proxy.Proxy) { p.Policy.Modes = [][]proxy.Mode{tt.first, tt.second}[i] })
+					func(_ *line, i int, p *proxy.Proxy) {
+						p.Policy.Modes = [][]proxy.Mode{tt.first, tt.second}[i]
+						if i == 0 && slices.Contains(tt.first, "split") { // by name it would be refused at once
+							p.Policy.Modes, p.Policy.HostModes = nil, func(string) []proxy.Mode { return tt.first }
+						}
+					})
 				resp, _, err := c.get("/")
 				if got := class(err); got != tt.want {
 					t.Fatalf("%s: %v", got, err)
