@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "halt": cmdHalt, "exits": cmdExits, "json": cmdJSON, "make": cmdMake, "same": cmdSame, "silent": cmdSilent, "stock": cmdStock,
-			"value": cmdValue, "prefix": cmdPrefix, "hup": cmdHup, "lastline": cmdLastLine, "said": cmdSaid,
+			"old": cmdOld, "value": cmdValue, "prefix": cmdPrefix, "hup": cmdHup, "lastline": cmdLastLine, "said": cmdSaid,
 		},
 	})
 }
