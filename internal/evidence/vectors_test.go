@@ -169,6 +169,41 @@ func verifierOf(t testing.TB, v vectors.Vector) *Verifier {
 	}
 }
 
+// spec: EVD-40 EVD-41
+func TestVectorsEvidencePath(t *testing.T) {
+	vectorstest.Run(t, "evidence-path", class, func(t *testing.T, v vectors.Vector) (map[string]string, []byte, error) {
+		e, err := Parse(v.Bytes)
+		if err != nil {
+			t.Fatalf("its form is good: %v", err)
+		}
+		again, err := e.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := ParseRequest(vectorstest.Hex(t, v, "request"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.UnixMilli(vectorstest.Int(t, v, "now ms"))
+		ver := &Verifier{Request: req.Raw, Authority: req.Offer.Authority, Proxies: req.Offer.Proxies, Time: func() time.Time { return now }}
+		p, err := ver.Walk(e)
+		if err != nil {
+			return nil, nil, err
+		}
+		var links, fresh []string
+		for _, l := range p.Links {
+			hash := pki.LeafHash(l.Proxy)
+			links, fresh = append(links, hex.EncodeToString(hash[:])), append(fresh, strconv.FormatBool(l.Fresh))
+		}
+		found := map[string]string{"links": strings.Join(links, " "), "fresh": strings.Join(fresh, " "), "ahead": ""}
+		if p.Ahead != nil {
+			hash := pki.LeafHash(p.Ahead.Proxy)
+			found["ahead"] = hex.EncodeToString(hash[:]) + " " + p.Ahead.Name
+		}
+		return found, again, nil
+	})
+}
+
 func answerOf(a *tlsmsg.InspectionAnswer) string {
 	if a == nil {
 		return "none"

@@ -31,6 +31,7 @@ func kinds() map[string][]vectors.Vector {
 		"late-evidence":         lateEvidence(),
 		"evidence":              evidenceForm(),
 		"verified-evidence":     slices.Concat(transcripts(), authenticators()),
+		"evidence-path":         evidencePath(),
 		"hop2-authenticator":    hop2Authenticator(),
 		"authenticator-request": authenticatorRequest(),
 		"inspection-offer":      inspectionOffer(),

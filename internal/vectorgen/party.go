@@ -115,8 +115,10 @@ func proxyAuth() asn1.ObjectIdentifier {
 }
 
 // proxyTemplate is the profile of a proxy's leaf; a generator changes what its vector is about.
-func proxyTemplate() x509.Certificate {
-	t := webServer(proxyName)
+func proxyTemplate() x509.Certificate { return proxyAt(proxyName) }
+
+func proxyAt(name string) x509.Certificate {
+	t := webServer(name)
 	t.ExtKeyUsage = nil
 	t.ExtraExtensions = []pkix.Extension{usage(true, proxyAuth(), serverAuth(), clientAuth())}
 	t.NotAfter = notBefore().AddDate(0, 0, 30)
