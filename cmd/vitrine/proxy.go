@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -172,6 +173,9 @@ func readUpstream(c *cli.Context, p *proxy.Proxy) error {
 	p.Upstream = &proxy.UpstreamProxy{URL: url, Roots: pool.CertPool}
 	if err := p.Upstream.Check(); err != nil {
 		return usagef("--upstream: %v", err)
+	}
+	if modes, err := parseModes(c.String("modes")); err == nil && slices.Contains(modes, fields.Split) {
+		return usagef("--modes: split does not go through --upstream in this version")
 	}
 	return nil
 }
