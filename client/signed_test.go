@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -337,4 +338,101 @@ func TestFieldsThatNobodySignsAreNotShownEarly(t *testing.T) {
 			t.Errorf("%v: %d shown", levels, shown)
 		}
 	}
+}
+
+// Whatever a proxy does to one field, one byte or the status of a small signed response is noticed, or is not to be seen.
+//
+// spec: CLI-41 SIG-12
+func TestNothingThatAProxyChangesInASignedResponseIsSeen(t *testing.T) {
+	w := newWorld(t)
+	w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Location", "/there")
+		rw.Header().Set("Cache-Control", "no-store")
+		rw.Header()["X-Mine"] = []string{"a", "b"}
+		rw.Header()["Set-Cookie"] = []string{"a=1", "b=2"}
+		rw.WriteHeader(http.StatusCreated)
+		io.WriteString(rw, "hello")
+	})
+	sp := w.signing(t, new(tls.Config))
+	var sent http.Header // as the origin sent it
+	var lie func(resp *http.Response)
+	sp.onHead = func(_ hop.Answering, _ [32]byte, resp *http.Response) bool {
+		sent = resp.Header.Clone()
+		if lie != nil {
+			lie(resp)
+		}
+		return false
+	}
+	tr := w.transport(accepting(Signed))
+	seen, unseen := 0, 0
+	try := func(what string, l func(resp *http.Response)) {
+		t.Helper()
+		lie = l
+		resp, body, err := tryGet(t, tr, "https://origin.example/")
+		if err != nil {
+			if !errors.As(err, new(*IntegrityError)) && !errors.As(err, new(*LevelError)) {
+				t.Errorf("%s: %v", what, err)
+			}
+			seen++
+			return
+		}
+		unseen++
+		if string(body) != "hello" || resp.StatusCode != http.StatusCreated || ReportOf(resp).Level != Signed {
+			t.Errorf("%s: %d, %q", what, resp.StatusCode, body)
+		}
+		for name, values := range resp.Header {
+			if name != "Via" && name != "Proxy-Status" && name != "Content-Length" && strings.Join(values, ", ") != strings.Join(sent[name], ", ") {
+				t.Errorf("%s: %s is %q, and the origin sent %q", what, name, values, sent[name])
+			}
+		}
+	}
+	try("nothing", nil)
+	names := slices.Sorted(maps.Keys(sent))
+	if seen != 0 || len(names) < 9 {
+		t.Fatalf("%d, %v", seen, names)
+	}
+	for _, name := range append(names, "X-New", "Trailer", "Via", "Proxy-Status", "Age", "Content-Encoding", "Refresh") {
+		for how, change := range map[string]func(values []string) []string{
+			"without": func([]string) []string { return nil },
+			"other":   func([]string) []string { return []string{"1"} },
+			"twice":   func(values []string) []string { return append(values, values...) },
+			"more":    func(values []string) []string { return append(values, "x=1") },
+			"before":  func(values []string) []string { return append([]string{"x=1"}, values...) },
+			"longer": func(values []string) []string {
+				if len(values) > 0 {
+					values[0] += "x"
+				}
+				return values
+			},
+		} {
+			if name == "Content-Length" && how != "without" {
+				continue // which the carrier judges
+			}
+			try(how+" "+name, func(resp *http.Response) {
+				resp.Header[name] = change(slices.Clone(resp.Header[name]))
+				if len(resp.Header[name]) == 0 {
+					delete(resp.Header, name)
+				}
+			})
+		}
+	}
+	for status := range 20 {
+		if status != 1 {
+			try("status", func(resp *http.Response) { resp.StatusCode = 200 + status })
+		}
+	}
+	for i := range 5 {
+		for bit := range 8 {
+			sp.change = func(p []byte) {
+				if len(p) == 5 {
+					p[i] ^= 1 << bit
+				}
+			}
+			try("a bit", nil)
+		}
+	}
+	if seen < 100 || unseen < 5 {
+		t.Errorf("%d noticed, %d had no effect", seen, unseen)
+	}
+	t.Logf("%d changes noticed, %d had no effect", seen, unseen)
 }
