@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vitrine/client"
@@ -153,17 +154,33 @@ func (r *rig) held() int {
 // Where one side fails, or nothing passes for too long, or the Gateway is closed, both sides are over.
 func TestACarriageEndsWhole(t *testing.T) {
 	t.Run("idle", func(t *testing.T) {
-		program, client := far(t)
-		tun, there := far(t)
-		c := &carriage{program: program, tunnel: tun}
-		if err := c.carry(program, 20*time.Millisecond); err == nil {
-			t.Error("it ended in order")
-		}
-		for _, end := range []net.Conn{client, there} {
-			if n, err := end.Read(make([]byte, 1)); n > 0 || err == nil {
-				t.Error("an end is open")
+		synctest.Test(t, func(t *testing.T) {
+			program, client := net.Pipe()
+			tun, there := net.Pipe()
+			c := &carriage{program: halfOpen{program}, tunnel: halfOpen{tun}}
+			began, ended := time.Now(), make(chan error)
+			go func() { ended <- c.carry(program, time.Minute) }()
+			// What passes, either way, is no idleness.
+			for range 3 {
+				<-time.After(50 * time.Second)
+				go client.Write([]byte("x"))
+				there.Read(make([]byte, 1))
+				<-time.After(50 * time.Second)
+				go there.Write([]byte("x"))
+				client.Read(make([]byte, 1))
 			}
-		}
+			if err := <-ended; err == nil {
+				t.Error("it ended in order")
+			}
+			if after := time.Since(began); after != 6*50*time.Second+time.Minute {
+				t.Errorf("it ended after %v", after)
+			}
+			for _, end := range []net.Conn{client, there} {
+				if n, err := end.Read(make([]byte, 1)); n > 0 || err == nil {
+					t.Error("an end is open")
+				}
+			}
+		})
 	})
 	t.Run("the tunnel fails", func(t *testing.T) {
 		program, client := far(t)
@@ -213,7 +230,25 @@ func TestACarriageEndsWhole(t *testing.T) {
 			t.Error("it was answered")
 		}
 	})
+	t.Run("the Gateway was closed when it was made", func(t *testing.T) {
+		here, there := far(t)
+		r := newRig(t, answer(hello), nil)
+		r.g.Close()
+		program, client := far(t)
+		if r.g.hold(&carriage{}, program, here) {
+			t.Error("it is held")
+		}
+		if n, err := client.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Error("the program's end is open")
+		}
+		there.Close()
+	})
 }
+
+// halfOpen is a net.Pipe, which has no half.
+type halfOpen struct{ net.Conn }
+
+func (c halfOpen) CloseWrite() error { return c.Close() }
 
 type failedTunnel struct{ err error }
 

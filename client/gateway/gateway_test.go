@@ -8,6 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -340,6 +343,51 @@ func TestAnOriginCannotSayItsLevel(t *testing.T) {
 	}
 }
 
+// Nor in what comes before the response.
+func TestAnOriginCannotSayItsLevelEarly(t *testing.T) {
+	r := newRig(t, func(req *http.Request) (*http.Response, error) {
+		early := textproto.MIMEHeader{LevelField: {"direct"}, "Alt-Svc": {"h3"}, "Link": {"</style.css>"}}
+		if err := httptrace.ContextClientTrace(req.Context()).Got1xxResponse(http.StatusEarlyHints, early); err != nil {
+			t.Error(err)
+		}
+		return answer(hello)(req)
+	}, nil)
+	conn, err := net.Dial("tcp", r.proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET http://shop.example/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	all, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early, late, _ := strings.Cut(string(all), "\r\n\r\n")
+	if !strings.HasPrefix(early, "HTTP/1.1 103 ") || !strings.Contains(early, "Link: </style.css>") || strings.Contains(early, LevelField) || strings.Contains(early, "Alt-Svc") {
+		t.Errorf("%q", early)
+	}
+	if strings.Count(late, LevelField+": intact\r\n") != 1 {
+		t.Errorf("%q", late)
+	}
+}
+
+// What a program says of itself arrives, and the gateway adds nothing about the user.
+func TestFieldsOfTheProgramStay(t *testing.T) {
+	r := newRig(t, answer(hello), nil)
+	r.ask(r.proxy, "GET http://shop.example/ HTTP/1.1\nHost: x\nX-Forwarded-For: 192.0.2.7\nForwarded: for=x\nAccept-Encoding: br\nX-Hop: 1\nX-End: 2\nConnection: X-Hop\nVia: 1.0 inner\n\n")
+	want := http.Header{
+		"X-Forwarded-For": {"192.0.2.7"}, "Forwarded": {"for=x"}, "Accept-Encoding": {"br"}, "X-End": {"2"}, "Via": {"1.0 inner", "1.1 vitrine-gateway"},
+		"User-Agent": {""}, // which net/http takes for none
+	}
+	if got := r.took().Header; !reflect.DeepEqual(got, want) {
+		t.Errorf("%v", got)
+	}
+	r.ask(r.proxy, "GET http://shop.example/ HTTP/1.1\nHost: x\n\n")
+	if got := r.took().Header; got["X-Forwarded-For"] != nil {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestOnlyLoopbackListens(t *testing.T) {
 	g := &Gateway{}
 	defer g.Close()
@@ -418,12 +466,25 @@ func TestAnOriginMayBeSlow(t *testing.T) {
 	const stall = 50 * time.Millisecond
 	r := newRig(t, func(req *http.Request) (*http.Response, error) {
 		io.Copy(io.Discard, req.Body)
-		<-time.After(4 * stall)
-		return answer(hello)(req)
+		body := io.MultiReader(&slow{4 * stall}, strings.NewReader(strings.Repeat("a", 100000)), &slow{4 * stall}, strings.NewReader(strings.Repeat("b", 100000)))
+		select {
+		case <-time.After(4 * stall):
+			return &http.Response{StatusCode: 200, Proto: "HTTP/1.1", Header: http.Header{}, Body: io.NopCloser(body), ContentLength: -1, Request: req}, nil
+		case <-req.Context().Done():
+			return nil, req.Context().Err()
+		}
 	}, func(g *Gateway) { g.StallTimeout = stall })
-	if resp, body := r.ask(r.proxy, "POST http://shop.example/ HTTP/1.1\nHost: x\nContent-Length: 2\n\nab"); resp.StatusCode != 200 || body != "hello" {
-		t.Errorf("%d %q", resp.StatusCode, body)
+	if resp, body := r.ask(r.proxy, "POST http://shop.example/ HTTP/1.1\nHost: x\nContent-Length: 2\n\nab"); resp.StatusCode != 200 || len(body) != 200000 {
+		t.Errorf("%d, %d bytes", resp.StatusCode, len(body))
 	}
+}
+
+// A slow comes to its end late.
+type slow struct{ after time.Duration }
+
+func (s *slow) Read([]byte) (int, error) {
+	<-time.After(s.after)
+	return 0, io.EOF
 }
 
 // More connections than the bound wait for a place, and get one.

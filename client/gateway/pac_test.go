@@ -22,4 +22,8 @@ func TestThePACFileHasTheHosts(t *testing.T) {
 		}
 	}
 	r.untouched()
+	r.g.Close()
+	if log := r.log.String(); strings.Count(log, "path=/proxy.pac status=200 level=none") != 2 {
+		t.Error(log)
+	}
 }

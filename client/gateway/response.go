@@ -173,6 +173,9 @@ func (w *stallWriter) WriteHeader(status int) {
 }
 
 func (w *stallWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
 	w.extend()
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
