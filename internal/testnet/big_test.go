@@ -77,10 +77,25 @@ func (x *sums) Close(proxy.Outcome)                  {}
 // A body of 1 GB down, and a tenth of it up: the same hash at both ends and at the inspector, in bounded memory.
 func TestABodyOfAGigabyteInBoundedMemory(t *testing.T) {
 	size, limit := bulk()
+	boundedMemory(t, size, limit, func(cfg Config) Config { return cfg })
+}
+
+// The same in split mode, where the proxy writes down for its reader what it passes on.
+func TestSplitALargeBodyInBoundedMemory(t *testing.T) {
+	size, limit := bulk()
+	for _, k := range []kind{kindStock, kindStock11} {
+		t.Run(string(k), func(t *testing.T) {
+			boundedMemory(t, max(size/4, 64<<20), limit, func(cfg Config) Config { return k.inSplit(t, cfg) })
+		})
+	}
+}
+
+// boundedMemory sends size bytes down and a tenth of it up through a Net of change's, while limit holds.
+func boundedMemory(t *testing.T, size, limit int64, change func(Config) Config) {
 	var saw summing
 	up := make(chan string, 1)
 	var down *source
-	n := New(t, Config{
+	n := New(t, change(Config{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost {
 				h := sha256.New()
@@ -96,7 +111,7 @@ func TestABodyOfAGigabyteInBoundedMemory(t *testing.T) {
 		}),
 		Proxy:  func(_ *Net, p *proxy.Proxy) { p.Inspectors = []proxy.Inspector{&saw} },
 		Client: func(_ *Net, tr *client.Transport) { tr.SkipDigest = true },
-	})
+	}))
 	// What lives, and not what is in use: how much garbage lies about says how busy the machine is.
 	live := func() int64 {
 		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
