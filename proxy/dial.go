@@ -98,7 +98,8 @@ func (r *running) handshake(ctx context.Context, roots *x509.CertPool, f *front,
 	defer made.Discard()
 	ctx, cancel := context.WithTimeout(ctx, r.limits.Handshake)
 	defer cancel()
-	tc := tls.Client(hop.NewBatchConn(made.Tap(conn)), made.Config())
+	fin := &finWatch{Conn: conn}
+	tc := tls.Client(hop.NewBatchConn(made.Tap(fin)), made.Config())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, &handshakeError{err}
 	}
@@ -114,7 +115,7 @@ func (r *running) handshake(ctx context.Context, roots *x509.CertPool, f *front,
 		up.Session, err = raw.Client(tc, &raw.Config{Limits: r.limits.Hop})
 	default:
 		if t.Split && ordinary(&up.State) {
-			up.HTTP = tc
+			up.HTTP, up.fin = tc, fin
 			return up, nil
 		}
 		tc.Close()

@@ -1,4 +1,5 @@
-// Package proxy is the inspecting proxy: it reads every tunnel, can kill any, and can change none.
+// Package proxy is the inspecting proxy: it reads every tunnel, can kill any, and can change none. Where its operator
+// allows [Split] and the client asks for it, it also carries exchanges that it could change, and does not.
 //
 // Fill in a [Proxy] and call [Proxy.Serve] with a listener; [Proxy.Shutdown] drains it, and [Proxy.Reload]
 // gives it other settings while it runs. An [Inspector] judges exchanges. [Proxy.ServeSession] serves one hop-1 session that the caller made,
@@ -6,7 +7,8 @@
 //
 // The proxy joins a stream of hop 1 with a stream of hop 2. It holds no key of the inner session that
 // passes between them and imports no code that could compute one: what it may do to bytes is release
-// them, hold them, or end the tunnel.
+// them, hold them, or end the tunnel. In split mode it is an end of TLS on both sides; the same reader and
+// the same inspectors judge what passes, and they cannot change it either.
 package proxy
 
 import (
@@ -97,12 +99,12 @@ type Proxy struct {
 
 // Policy says what a proxy lets pass. The zero value allows intact tunnels.
 type Policy struct {
-	// Modes are those that the proxy allows, of intact and blind. Default (nil): intact alone. Empty
+	// Modes are those that the proxy allows, of intact, split and blind. Default (nil): intact alone. Empty
 	// and not nil refuses everything.
 	Modes []Mode
 	// HostModes returns those of one target, a canonical "host:port", in the place of Modes; nil for Modes,
 	// and empty and not nil to refuse the target. It is asked at each CONNECT, and at each request in an
-	// intact tunnel, on many goroutines at once: it must not block. A panic refuses the CONNECT, and kills the tunnel.
+	// intact tunnel or in split mode, on many goroutines at once: it must not block. A panic refuses the CONNECT, and kills the tunnel.
 	// Default: Modes for all.
 	HostModes func(authority string) []Mode
 	// HeldBytes bounds what one direction of a tunnel may hold back for its inspectors; past it the

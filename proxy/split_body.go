@@ -19,12 +19,13 @@ type requestBody struct {
 	x       *exchange
 	rest    []byte
 	ended   bool
+	left    int64       // bytes of a declared length behind which nothing is waited for; -1 for none
 	trailer http.Header // the request's; complete with io.EOF
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	for len(b.rest) == 0 {
-		if b.ended {
+		if b.ended || b.left == 0 {
 			return 0, io.EOF
 		}
 		it, err := b.x.sluices[frames.ToOrigin].take()
@@ -40,12 +41,22 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	n := copy(p, b.rest)
 	b.rest = b.rest[n:]
+	if b.left < 0 {
+		return n, nil
+	}
+	// net/http does not keep a connection whose response is there long before the request's end.
+	if b.left -= int64(n); b.left == 0 {
+		return n, io.EOF
+	}
 	return n, nil
 }
 
-// Close is called by net/http when the origin wants no more.
+// Close is called by net/http when all was read, or the origin wants no more. What is still to come in the first
+// case is the end, which the reader is to see.
 func (b *requestBody) Close() error {
-	b.x.sluices[frames.ToOrigin].close()
+	if !b.ended && b.left != 0 {
+		b.x.sluices[frames.ToOrigin].close()
+	}
 	return nil
 }
 

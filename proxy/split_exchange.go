@@ -44,7 +44,8 @@ type exchange struct {
 	wg      sync.WaitGroup
 	// delivered is closed when deliver has returned.
 	delivered chan struct{}
-	final     bool // the head of the final response was fed; its sluice's feeding guards it
+	serial    uint64 // of the exchange on kept
+	final     bool   // the head of the final response was fed; its sluice's feeding guards it
 
 	mu       sync.Mutex
 	begun    bool // the client was given a response's head
@@ -163,7 +164,7 @@ func (x *exchange) run() {
 	x.conn.Close() // before the stream was reset it would have said that all is well
 	x.reader.Close(err)
 	x.reader.Wait()
-	x.kept.conn.end()
+	x.kept.conn.end(x.serial)
 	x.kept.put()
 	x.logEnd(err)
 	x.session.remove(x)
@@ -211,7 +212,10 @@ func (x *exchange) ask(h http.Header) (*http.Response, error) {
 		req.Header["User-Agent"] = nil // else net/http names itself
 	}
 	if x.content {
-		body := &requestBody{x: x, trailer: make(http.Header)}
+		body := &requestBody{x: x, trailer: make(http.Header), left: -1}
+		if x.kept.conn.http1 {
+			body.left = x.length()
+		}
 		for _, line := range h["Trailer"] {
 			for name := range strings.SplitSeq(line, ",") {
 				if name = strings.TrimSpace(name); name != "" {
@@ -224,7 +228,7 @@ func (x *exchange) ask(h http.Header) (*http.Response, error) {
 	sent := new(atomic.Bool)
 	conn := x.kept.conn
 	before := conn.wrote.Load()
-	conn.begin()
+	x.serial = conn.begin()
 	resp, err := x.kept.cc.RoundTrip(req.WithContext(x.traced(sent)))
 	switch {
 	case err == nil:

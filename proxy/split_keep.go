@@ -85,7 +85,7 @@ func (k *keeper) tryKeep(ctx context.Context, up *Upstream, authority string, id
 	}
 	c := &kept{
 		keeper: k, id: id, authority: authority, epoch: up.epoch, made: time.Now(), state: up.State,
-		conn: newOriginConn(up.HTTP, up.State.NegotiatedProtocol), done: up.Done,
+		conn: newOriginConn(up), done: up.Done,
 	}
 	if addr := up.HTTP.RemoteAddr(); addr != nil {
 		c.origin.Addr = addr.String()

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -66,15 +67,32 @@ func (o *origins) clientConn(ctx context.Context, conn *originConn, authority st
 type originConn struct {
 	net.Conn
 	http1 bool
+	fin   *finWatch // below TLS; may be nil
 	wrote atomic.Int64
 
-	mu   sync.Mutex
-	busy bool // with an exchange; of HTTP/1.1 alone
-	head headWatch
+	mu       sync.Mutex
+	busy     bool   // with an exchange; of HTTP/1.1 alone
+	exchange uint64 // serial
+	head     headWatch
 }
 
-func newOriginConn(c net.Conn, protocol string) *originConn {
-	return &originConn{Conn: c, http1: protocol != "h2"}
+func newOriginConn(up *Upstream) *originConn {
+	return &originConn{Conn: up.HTTP, http1: up.State.NegotiatedProtocol != "h2", fin: up.fin}
+}
+
+// A finWatch is a TCP connection below TLS. crypto/tls takes its end for close_notify where a record ends, which would let
+// whoever cuts the connection cut a response that has no length.
+type finWatch struct {
+	net.Conn
+	ended atomic.Bool
+}
+
+func (w *finWatch) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if err != nil {
+		w.ended.Store(true)
+	}
+	return n, err
 }
 
 // errUnsolicited ends a connection whose origin speaks without being asked. net/http would say on standard
@@ -83,6 +101,9 @@ var errUnsolicited = errors.New("the origin sent something without a request")
 
 func (c *originConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	if errors.Is(err, io.EOF) && c.fin != nil && c.fin.ended.Load() {
+		err = io.ErrUnexpectedEOF
+	}
 	if n == 0 || !c.http1 {
 		return n, err
 	}
@@ -100,17 +121,22 @@ func (c *originConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// begin and end enclose an exchange.
-func (c *originConn) begin() {
+// begin says that an exchange begins.
+func (c *originConn) begin() (exchange uint64) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.exchange++
 	c.busy, c.head = true, headWatch{}
-	c.mu.Unlock()
+	return c.exchange
 }
 
-func (c *originConn) end() {
+// end says that it has ended. Another one may have begun.
+func (c *originConn) end(exchange uint64) {
 	c.mu.Lock()
-	c.busy = false
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if exchange == c.exchange {
+		c.busy = false
+	}
 }
 
 // noCacheControl says that the response had no Cache-Control: where there is a Pragma instead, net/http adds

@@ -54,10 +54,11 @@ type Upstream struct {
 	// Done, if not nil, is called by Close.
 	Done func()
 
-	shareable bool   // more than one tunnel fits on Session
-	slot      *slot  // of the pool it came from, if any
-	spare     *spare // what HTTP counts as there, if it came from one
-	epoch     uint64 // of the settings that HTTP was made under
+	shareable bool      // more than one tunnel fits on Session
+	slot      *slot     // of the pool it came from, if any
+	spare     *spare    // what HTTP counts as there, if it came from one
+	fin       *finWatch // below HTTP
+	epoch     uint64    // of the settings that HTTP was made under
 }
 
 // Close gives the connection back to where it came from.

@@ -51,7 +51,7 @@ func closedSets() map[string][]string {
 		"gateway --level":       levels,
 		"gateway --consent":     consents,
 		"consent grant --level": names(client.Intact, client.Signed, client.Attested, client.Claimed, client.Blind),
-		"proxy --modes":         names(fields.Intact, fields.Blind),
+		"proxy --modes":         names(fields.Intact, fields.Split, fields.Blind),
 		"proxy --hostile":       names(hostile.Modes()...),
 		"demo --chain":          chainLengths(),
 

@@ -29,7 +29,7 @@ func policyCommand(std stdio) *cli.Command {
 				"   private = [\"10.0.0.0/8\"]     # may be dialled although not public\n" +
 				"   [[host]]                     # the first that matches; without one, intact\n" +
 				"   match = \"*.example\"          # or a list; * is every host\n" +
-				"   modes = [\"intact\", \"blind\"]  # [] refuses\n" +
+				"   modes = [\"intact\", \"split\"]  # split: where it cannot be intact, the proxy could change it; also blind; [] refuses\n" +
 				"   [[rule]]                     # the first that matches\n" +
 				"   id     = \"no-macros\"\n" +
 				"   when   = 'response.status == 200 && response.body.contains(\"MACRO\")'\n" +

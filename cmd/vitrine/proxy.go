@@ -50,7 +50,7 @@ func proxyCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "upstream", Usage: "go through the proxy at `URL`, https://name[:port], which reads too; clients are told of it"},
 			&cli.StringFlag{Name: "upstream-roots", Usage: "verify that proxy by the roots in PEM `FILE`"},
 			&cli.StringFlag{Name: "config", Usage: "policy `FILE`: which hosts get what, what may be dialled, and what is killed"},
-			&cli.StringFlag{Name: "modes", Value: string(fields.Intact), Usage: "without --config: what this proxy allows, a list `M[,M...]` of intact and blind"},
+			&cli.StringFlag{Name: "modes", Value: string(fields.Intact), Usage: "without --config: what this proxy allows, a list `M[,M...]` of intact, split and blind"},
 			&cli.StringSliceFlag{Name: "connect-to", Usage: "dial ADDR:PORT for HOST:PORT, given as `HOST:PORT:ADDR:PORT` (repeatable; an empty HOST or PORT matches any)"},
 			&cli.DurationFlag{Name: "drain", Value: drainDefault, Usage: "after SIGTERM, wait this `DURATION` for open tunnels"},
 			&cli.StringFlag{Name: "keylog", Usage: "append the hops' TLS secrets to `FILE` (NSS format): whoever has it reads them"},
@@ -210,12 +210,10 @@ func parseModes(s string) ([]fields.Mode, error) {
 	var modes []fields.Mode
 	for word := range strings.SplitSeq(s, ",") {
 		switch m := fields.Mode(strings.TrimSpace(word)); m {
-		case fields.Intact, fields.Blind:
+		case fields.Intact, fields.Split, fields.Blind:
 			modes = append(modes, m)
-		case fields.Split:
-			return nil, usagef("--modes: split is not available in this version; choose from intact, blind")
 		default:
-			return nil, usagef("--modes: %q is none of intact, blind", word)
+			return nil, usagef("--modes: %q is none of intact, split, blind", word)
 		}
 	}
 	return modes, nil

@@ -181,10 +181,8 @@ func (r *reader) host(n *node) {
 			m := fields.Mode(s)
 			switch {
 			case !ok:
-			case m == fields.Split:
-				r.add(item.at, "split is not in this version; the modes are intact and blind")
-			case m != fields.Intact && m != fields.Blind:
-				r.add(item.at, "%s is no mode; the modes are intact and blind", quote(s))
+			case m != fields.Intact && m != fields.Split && m != fields.Blind:
+				r.add(item.at, "%s is no mode; the modes are intact, split and blind", quote(s))
 			case slices.Contains(h.modes, m):
 				r.add(item.at, "%s is there twice", s)
 			default:

@@ -102,7 +102,7 @@ func TestProblems(t *testing.T) {
 		{"hosts that are no tables", "host = [1]", []string{"1:1: host is a list of tables"}},
 		{"match", "[[host]]\nmodes = []\nmatch = ['a', 'a b', 1]", []string{`3:15: pattern "a b"`, "3:22: match is a string"}},
 		{"no match", "[[host]]\nmodes = []\nmatch = []", []string{"3:1: match is empty"}},
-		{"modes", "[[host]]\nmatch = '*'\nmodes = ['intact', 'split', 'x', 'intact', 1]", []string{"3:20: split is not in this version", `3:29: "x" is no mode`, "3:34: intact is there twice", "3:44: a mode is a string"}},
+		{"modes", "[[host]]\nmatch = '*'\nmodes = ['intact', 'split', 'x', 'intact', 1]", []string{`3:29: "x" is no mode`, "3:34: intact is there twice", "3:44: a mode is a string"}},
 		{"modes is a string", "[[host]]\nmatch = '*'\nmodes = 'intact'", []string{"3:9: modes is a list"}},
 		{"a rule without anything", "[[rule]]", []string{"1:3: [[rule]] has no id", "1:3: [[rule]] has no action", "1:3: [[rule]] has no when"}},
 		{"an id", rule("'true'") + "[[rule]]\nid = 'A b'\naction = 'kill'\nwhen = 'true'", []string{`6:6: "A b" is no id`}},

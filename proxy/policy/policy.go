@@ -13,7 +13,7 @@
 //
 //	[[host]]                       # the first that matches says what a host gets
 //	match = "*.example"
-//	modes = ["intact", "blind"]    # [] refuses; a host that nothing matches gets intact
+//	modes = ["intact", "split"]    # and blind; [] refuses; a host that nothing matches gets intact
 //
 //	[[rule]]                       # the first that matches decides
 //	id     = "no-macros"
@@ -120,7 +120,7 @@ func Load(path string) (*Policy, error) {
 	return Parse(path, text)
 }
 
-// Modes are those that the authority of a CONNECT ("host:port", canonical) may get, of intact and blind. It
+// Modes are those that the authority of a CONNECT ("host:port", canonical) may get, of intact, split and blind. It
 // is empty, and not nil, where the host is refused.
 func (p *Policy) Modes(authority string) []fields.Mode {
 	for _, h := range p.hosts {

@@ -65,7 +65,7 @@ _vitrine_value() {
 	"vitrine proxy --upstream") echo "any" ;;
 	"vitrine proxy --upstream-roots") echo "files" ;;
 	"vitrine proxy --config") echo "files" ;;
-	"vitrine proxy --modes") echo "list intact blind" ;;
+	"vitrine proxy --modes") echo "list intact split blind" ;;
 	"vitrine proxy --connect-to") echo "any" ;;
 	"vitrine proxy --drain") echo "any" ;;
 	"vitrine proxy --keylog") echo "files" ;;
