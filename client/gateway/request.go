@@ -234,8 +234,5 @@ func (b *stallReader) Read(p []byte) (int, error) {
 	if err := b.rc.SetReadDeadline(time.Now().Add(b.most)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
-	n, err := b.ReadCloser.Read(p)
-	// Behind the body net/http waits for the program's goodbye, however long the response takes.
-	_ = b.rc.SetReadDeadline(time.Time{})
-	return n, err
+	return b.ReadCloser.Read(p) // at whose end net/http lifts the deadline
 }
