@@ -207,6 +207,18 @@ func TestFieldsInTheProgramsTerms(t *testing.T) {
 	}
 }
 
+// A response says by which protocol it came (RFC 9110, section 7.6.3): below intact it is the proxy's hop.
+func TestViaHasTheVersion(t *testing.T) {
+	for proto, want := range map[string]string{"HTTP/1.0": "1.0 vitrine-gateway", "HTTP/1.1": "1.1 vitrine-gateway", "HTTP/2.0": "2 vitrine-gateway"} {
+		r := newRig(t, func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Proto: proto, Header: http.Header{"Via": {"2 glass"}}, Body: http.NoBody, Request: req}, nil
+		}, nil)
+		if resp, _ := r.ask(r.proxy, "GET http://shop.example/ HTTP/1.1\nHost: x\n\n"); !slices.Equal(resp.Header["Via"], []string{"2 glass", want}) {
+			t.Errorf("%s: %q", proto, resp.Header["Via"])
+		}
+	}
+}
+
 // Who may read a response is asked in the origin's terms and told in the program's.
 func TestOriginsGoBothWays(t *testing.T) {
 	var allow string

@@ -175,8 +175,13 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 	}
 }
 
-// version is a protocol's in Via, where HTTP goes without saying.
-func version(proto string) string { return strings.TrimPrefix(proto, "HTTP/") }
+// version is a protocol's in Via, where HTTP goes without saying, and HTTP/2 has no minor version.
+func version(proto string) string {
+	if v := strings.TrimPrefix(proto, "HTTP/"); v != "2.0" {
+		return v
+	}
+	return "2"
+}
 
 // outward is a URL of the program's, or an Origin, as the origin knows it.
 func (x *exchange) outward(s string) string {
