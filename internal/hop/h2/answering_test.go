@@ -310,6 +310,7 @@ func TestRejectedRequestThatGoesOn(t *testing.T) {
 	t.Run("a lot", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			p := rejected(t, &hop.Response{Status: 403})
+			began := time.Now()
 			for window := 256<<10 - 4; window > 0; window -= 16384 {
 				p.must(p.fr.WriteData(1, false, make([]byte, min(window, 16384))))
 			}
@@ -320,8 +321,8 @@ func TestRejectedRequestThatGoesOn(t *testing.T) {
 					p.must(p.fr.WriteData(1, false, make([]byte, 16384)))
 				}
 				if f, ok := f.(*http2.RSTStreamFrame); ok {
-					if f.ErrCode != http2.ErrCodeNo {
-						t.Errorf("reset with %v", f.ErrCode)
+					if f.ErrCode != http2.ErrCodeNo || time.Since(began) > time.Second {
+						t.Errorf("reset with %v after %v", f.ErrCode, time.Since(began))
 					}
 					break
 				}
@@ -351,16 +352,17 @@ func TestRejectedRequestThatGoesOn(t *testing.T) {
 			p.must(in.Reject(&hop.Response{Status: 403, Body: []byte("no")}))
 			p.want(http2.FrameHeaders)
 			p.want(http2.FrameData)
-			for sent := 0; sent < 256<<10; sent += 16384 {
-				p.must(p.fr.WriteData(1, false, make([]byte, 16384)))
-			}
-			for {
-				if f := p.want(http2.FrameWindowUpdate).(*http2.WindowUpdateFrame); f.StreamID == 1 {
-					break
+			sent := 0
+			for window := 256 << 10; window > 0; {
+				n := min(window, 16384)
+				p.must(p.fr.WriteData(1, false, make([]byte, n)))
+				sent += n
+				window -= n
+				window += p.granted(1)
+				if sent > 1<<20 {
+					t.Fatal("window is given back for ever")
 				}
 			}
-			p.must(p.fr.WriteData(1, false, make([]byte, 16384)))
-			p.alive()
 			p.must(p.fr.WriteWindowUpdate(1, 1))
 			if f := p.want(http2.FrameData).(*http2.DataFrame); !f.StreamEnded() || string(f.Data()) != "o" {
 				t.Error(f)
@@ -368,6 +370,55 @@ func TestRejectedRequestThatGoesOn(t *testing.T) {
 			p.wantReset(1, http2.ErrCodeNo)
 		})
 	})
+}
+
+// granted is how much window the session gives back on a stream until it has answered a PING.
+func (p *rawPeer) granted(id uint32) (n int) {
+	p.t.Helper()
+	p.must(p.fr.WritePing(false, [8]byte{'g'}))
+	for {
+		f, err := p.next()
+		p.must(err)
+		switch f := f.(type) {
+		case *http2.WindowUpdateFrame:
+			if f.StreamID == id {
+				n += int(f.Increment)
+			}
+		case *http2.PingFrame:
+			if f.IsAck() {
+				return n
+			}
+		}
+	}
+}
+
+func TestContentOfAResponseThatHasNone(t *testing.T) {
+	for _, c := range []struct {
+		method string
+		status int
+	}{{"HEAD", 200}, {"GET", 204}, {"GET", 304}} {
+		bubble(t, func(t *testing.T) {
+			client, server := sessions(t, nil, &Config{Ordinary: true})
+			near, far := exchanged(t, client, server, &hop.Request{Method: c.method, Authority: "o.example"}, true)
+			if err := far.Respond(&hop.Response{Status: c.status, Header: http.Header{"Content-Length": {"4"}}}, false); err != nil {
+				t.Fatal(err)
+			}
+			b := hop.NewBuffer()
+			b.Append([]byte("four"))
+			if err := far.Send(b); !errors.Is(err, errNoContent) {
+				t.Error(err)
+			}
+			if err := far.CloseSend(); err != nil {
+				t.Error(err)
+			}
+			sink := newCollector()
+			near.Start(sink)
+			if err := sink.wait(t); err != io.EOF || len(sink.bytes()) > 0 {
+				t.Errorf("%s, %d: %q, %v", c.method, c.status, sink.bytes(), err)
+			}
+			settled(t, client, server)
+		})
+	}
 }
 
 // spec: HOP-36
