@@ -238,7 +238,7 @@ func (s *session) relayed(t *Target, up *Upstream, resp *hop.Response, modes []f
 		}, next: t.next.name}
 	}
 	for _, m := range offered {
-		if m != fields.Split && slices.Contains(modes, m) {
+		if slices.Contains(modes, m) { // of which split is none
 			a.options = append(a.options, m)
 		}
 	}

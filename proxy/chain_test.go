@@ -7,10 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"vitrine/frames"
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
 	"vitrine/internal/pki"
+	"vitrine/internal/tlsmsg"
+	"vitrine/internal/verdict"
 )
 
 func TestAnUpstreamIsANameAndRoots(t *testing.T) {
@@ -169,4 +173,82 @@ func TestAChainDialsNobodyForWhatMayNotBe(t *testing.T) {
 	}
 	// The next proxy's own address may be any: the operator wrote it down.
 	st.connect(s, authority).says(http.StatusBadGateway, "connection_refused")
+}
+
+// Only the client whose certificate stands before this proxy's may say that somebody reads before it.
+//
+// spec: PRX-72
+func TestWhoStandsBeforeTheProxy(t *testing.T) {
+	st := newStage(t)
+	o := st.cooperating()
+	before, err := st.proxies.Proxy("before.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.reload(func(p *Proxy) { p.ClientCAs = st.proxies.Pool().CertPool })
+	s := st.client(&before)
+	path := func(leaves ...[32]byte) func(*hop.Request, *tlsmsg.InspectionOffer) {
+		return func(_ *hop.Request, o *tlsmsg.InspectionOffer) { o.Proxies = append(leaves, o.Proxies...) }
+	}
+	st.connect(s, authority, path([32]byte{1})).says(http.StatusForbidden, "http_request_denied")
+	st.connect(s, authority, path(pki.LeafHash(before.Leaf), [32]byte{1})).says(http.StatusForbidden, "http_request_denied")
+	if st.dials() != 0 {
+		t.Error("dialled")
+	}
+	st.connect(s, authority, path([32]byte{1}, pki.LeafHash(before.Leaf))).says(http.StatusOK, "")
+	o.next(t)
+}
+
+// A kill is passed on for proxies of the path alone: an origin has none to say, and neither has a client.
+//
+// spec: PRX-76 PRX-77
+func TestNobodyButAProxyOfThePathKills(t *testing.T) {
+	for name, before := range map[string]bool{"a proxy before": true, "a client": false} {
+		t.Run(name, func(t *testing.T) {
+			st := newStage(t)
+			o := st.cooperating()
+			cert, err := st.proxies.Proxy("before.example")
+			if err != nil {
+				t.Fatal(err)
+			}
+			st.reload(func(p *Proxy) { p.ClientCAs = st.proxies.Pool().CertPool })
+			c := st.connect(st.client(&cert), authority, func(_ *hop.Request, o *tlsmsg.InspectionOffer) {
+				if before {
+					o.Proxies = append([][32]byte{pki.LeafHash(cert.Leaf)}, o.Proxies...)
+				}
+			})
+			c.says(http.StatusOK, "")
+			b := st.through(c, o.next(t))
+			signed, err := verdict.Sign(&cert, &frames.VerdictTBS{
+				Nonce: c.offer.Nonce, Authority: authority, Time: time.Now(), Reason: frames.ReasonPolicy, Rule: "mine", Detail: "because",
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.client.Kill(signed)
+			_, err = b.toOrigin.end()
+			kill := isKilled(err)
+			if (kill != nil) != before {
+				t.Fatalf("the origin: %v", err)
+			}
+			if !before {
+				return
+			}
+			tbs, err := verdict.Verify(kill.Verdict, verdict.Expect{
+				Proxy: st.proxy.Certificate.Leaf, Nonce: c.offer.Nonce, Authority: authority, CheckLeaf: true,
+			})
+			if err != nil || tbs.Reason != frames.ReasonPolicy || tbs.Rule != "" || tbs.Detail != "" {
+				t.Errorf("%+v, %v", tbs, err)
+			}
+		})
+	}
+	t.Run("an origin", func(t *testing.T) {
+		st := newStage(t)
+		b := st.open(st.client(nil), st.cooperating())
+		b.origin.Kill([]byte("whatever"))
+		_, err := b.toClient.end()
+		if reset := (*hop.ResetError)(nil); !errors.As(err, &reset) || reset.Code != hop.ConnectError {
+			t.Errorf("the client: %v", err)
+		}
+	})
 }

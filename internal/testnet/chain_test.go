@@ -166,6 +166,8 @@ func TestAChainIsReadByEachAndKnownToAll(t *testing.T) {
 					for i, r := range c.read {
 						if s := <-r.over; string(s.got) != answer || s.x.Proxy.Subject != "CN="+chainHost(i) {
 							t.Errorf("round %d: proxy %d read %q as %s", round, i, s.got, s.x.Proxy.Subject)
+						} else if (s.x.Origin.Subject == "") != (i < length-1) || (s.x.Origin.Addr == "") != (i < length-1) {
+							t.Errorf("proxy %d knows of the origin %+v", i, s.x.Origin)
 						}
 					}
 					seen := c.seen[round]
