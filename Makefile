@@ -7,6 +7,7 @@ all: lint test
 
 demo:
 	go run ./cmd/vitrine demo
+	go run ./cmd/vitrine demo --chain 2
 
 build:
 	go build -trimpath -o vitrine ./cmd/vitrine
