@@ -201,10 +201,9 @@ func TestCutContentInSplitMode(t *testing.T) {
 			})
 			c := st.split()
 			a := c.ask("GET", "/", true)
-			_, err := a.Response(t.Context(), nil)
-			var p []byte
-			if err == nil { // a reset may overtake the head
-				p, err = io.ReadAll(a.conn)
+			p, own, err := c.cut(a)
+			if own {
+				return
 			}
 			var reset *hop.ResetError
 			if cut := errors.As(err, &reset) && reset.Remote; cut == (name == "up to its end") || !strings.HasPrefix("hello", string(p)) {
@@ -227,10 +226,8 @@ func TestCutContentInSplitMode(t *testing.T) {
 		}), protocol)
 		c := st.split()
 		a := c.ask("GET", "/down", true)
-		if _, err := a.Response(t.Context(), nil); err == nil { // the reset may overtake the head
-			if _, err := io.ReadAll(a.conn); err == nil {
-				t.Error("a response cut short looks complete")
-			}
+		if p, own, err := c.cut(a); err == nil && !own {
+			t.Errorf("a response cut short looks complete: %q", p)
 		}
 		c.probe()
 		a = c.ask("POST", "/up", false)
@@ -241,6 +238,23 @@ func TestCutContentInSplitMode(t *testing.T) {
 			t.Error("a request cut short looks complete")
 		}
 	})
+}
+
+// cut reads a response that is cut short. The reset may overtake the head, and own says that the proxy answered in
+// the origin's place, because it knew the end before it had sent the head.
+func (c *splitClient) cut(a *sent) (p []byte, own bool, err error) {
+	resp, err := a.Response(c.t.Context(), nil)
+	if err != nil {
+		return nil, false, err
+	}
+	if resp.Header.Get(fields.EvidenceID) == "" {
+		if resp.Status != 502 {
+			c.t.Errorf("status %d", resp.Status)
+		}
+		return nil, true, nil
+	}
+	p, err = io.ReadAll(a.conn)
+	return p, false, err
 }
 
 // spec: PRX-21
