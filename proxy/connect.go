@@ -74,6 +74,9 @@ func (s *session) target(req *hop.Request) (*Target, error) {
 	if _, _, err := fields.ParseAuthority(req.Authority); err != nil {
 		return nil, badRequest(":authority must be host:port in canonical form", err)
 	}
+	if req.Scheme != "" {
+		return nil, badRequest(":scheme must be https", nil)
+	}
 	if req.Path != "/" && req.Path != "" {
 		return nil, badRequest(":path must be /", nil)
 	}

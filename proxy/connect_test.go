@@ -386,6 +386,7 @@ func TestRequestsThatAreRefusedBeforeAnythingIsDialled(t *testing.T) {
 		{"an authority that is not canonical", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Authority = "ORIGIN.example:443" }, 400, "http_request_error"},
 		{"an authority without port", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Authority = originName }, 400, "http_request_error"},
 		{"a path", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Path = "/x" }, 400, "http_request_error"},
+		{"another scheme", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Scheme = "http" }, 400, "http_request_error"},
 		{"another protocol", func(r *hop.Request, _ *tlsmsg.InspectionOffer) { r.Protocol = "websocket" }, 501, "proxy_internal_response"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -311,6 +311,7 @@ func TestRequestsThatSplitModeRefuses(t *testing.T) {
 		"no canonical authority":    {func(r *hop.Request) { r.Authority = "ORIGIN.example" }, 400, fields.ErrorHTTPRequest},
 		"a loop":                    {func(r *hop.Request) { r.Header.Set("Via", "2 "+proxyName) }, 502, fields.ErrorProxyLoopDetected},
 		"a via without an end":      {func(r *hop.Request) { r.Header.Set("Via", strings.Repeat("2 a, ", 1000)+"2 b") }, 400, fields.ErrorHTTPRequest},
+		"another scheme":            {func(r *hop.Request) { r.Scheme = "http" }, 400, fields.ErrorHTTPRequest},
 		"two names of the client's": {func(r *hop.Request) { r.Header["User-Agent"] = []string{"a", "b"} }, 400, fields.ErrorHTTPRequest},
 		"a path that would change":  {func(r *hop.Request) { r.Path = "//a|b" }, 400, fields.ErrorHTTPRequest},
 		"nothing of all this":       {func(r *hop.Request) { r.Header = http.Header{} }, 421, fields.ErrorHTTPRequestDenied},

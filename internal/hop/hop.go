@@ -89,7 +89,8 @@ type Request struct {
 	Protocol  string // ":protocol"; "" is plain CONNECT, or an ordinary request when Method is set and not CONNECT
 	Method    string // "" means CONNECT
 	Authority string
-	Path      string // of an Extended CONNECT or an ordinary request; "" means "/"
+	Scheme    string // of an Extended CONNECT or an ordinary request, in lower case; "" means "https"
+	Path      string // likewise; "" means "/"
 	Header    http.Header
 	// Early follows HEADERS at once, before the answer. Only an inner ClientHello may be early.
 	Early []byte

@@ -225,6 +225,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("CONNECT", "", "", "", "[2001:db8::1]:443", "te", "trailers")
 	f.Add("OPTIONS", "", "https", "*", "p.example", "host", "p.example")
 	f.Add("POST", "", "https", "/", "p.example", "content-length", "12")
+	f.Add("GET", "", "HTTP", "/", "p.example", "", "")
 	f.Fuzz(func(t *testing.T, method, protocol, scheme, path, authority, name, value string) {
 		var fields []hpack.HeaderField
 		add := func(name, value string) {

@@ -125,7 +125,11 @@ func requestFields(r *hop.Request) ([]hpack.HeaderField, int64, error) {
 		add(":protocol", r.Protocol)
 	}
 	if !connect || r.Protocol != "" {
-		add(":scheme", "https")
+		scheme := r.Scheme
+		if scheme == "" {
+			scheme = "https"
+		}
+		add(":scheme", scheme)
 		add(":path", path)
 	}
 	add(":authority", r.Authority)
@@ -248,6 +252,9 @@ func parseRequest(fields []hpack.HeaderField) (*hop.Request, int64, error) {
 		return nil, 0, errors.New("no valid :scheme and :path")
 	}
 	r.Protocol = protocol
+	if scheme = strings.ToLower(scheme); scheme != "https" {
+		r.Scheme = scheme
+	}
 	if err := checkAuthority(r, authority); err != nil {
 		return nil, 0, err
 	}
