@@ -90,9 +90,6 @@ func (s *session) onRequest(mh *http2.MetaHeadersFrame) error {
 	if err == nil {
 		req, declared, err = parseRequest(mh.Fields)
 	}
-	if err == nil && declared > 0 && mh.StreamEnded() {
-		err = errors.New("less content than content-length")
-	}
 	if err != nil {
 		code := http2.ErrCodeProtocol
 		if _, ok := err.(tooLarge); ok {

@@ -186,6 +186,9 @@ func TestContentThatDiffersFromItsLength(t *testing.T) {
 					b := hop.NewBuffer()
 					b.Append([]byte(content))
 					err := from.Send(b)
+					if (name == "more") != errors.Is(err, errContentLength) {
+						t.Errorf("Send: %v", err)
+					}
 					if strings.HasSuffix(end, "trailers") {
 						err = errors.Join(err, from.SendTrailer(http.Header{"A": {"b"}}))
 					} else {
@@ -577,6 +580,21 @@ func TestEvidenceOfAnExchange(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The empty DATA of HOP-35 is no frame without effect.
+func TestEvidenceThatDoesNotComeCostsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		client, server := sessions(t, &Config{Late: true, Limits: hop.Limits{Empty: hop.Rate{PerSecond: 0.001, Burst: 1}}}, &Config{Ordinary: true})
+		for range 20 {
+			near, far := exchanged(t, client, server, post("Evidence-Request", ":YQ==:"), true)
+			far.Respond(&hop.Response{Status: 200}, false)
+			if _, err := near.Response(context.Background(), nil); err != nil {
+				t.Fatal(err)
+			}
+			far.CloseSend()
+		}
+	})
 }
 
 // spec: HOP-13
