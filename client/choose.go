@@ -114,13 +114,20 @@ func (d *Dialer) choose(ctx context.Context, s *session, a *attempt, r *refusal,
 	case !slices.ContainsFunc(o.Choices, func(c Choice) bool { return c.Level == l }):
 		return "", fmt.Errorf("client: Choose returned %q, which was not on offer", string(l))
 	}
-	a.chosen = l
-	a.levels = append(slices.Clone(a.levels), l)
+	a.choose(l)
 	a.agreed = nil // the user agreed to what could be had at the accepted levels, and this may be to let the proxy do more
 	if err := d.askConsent(ctx, s, a); err != nil {
 		return "", err
 	}
 	return l, nil
+}
+
+// choose has l be all that the attempt can come to, and what is better than l where l can be read. A proxy that has
+// the answer fail, and then offers what the user did not take, would else get that.
+func (a *attempt) choose(l Level) {
+	a.chosen = l
+	a.levels = slices.DeleteFunc(slices.Clone(a.levels), func(o Level) bool { return l == Blind || o != Intact && o != Signed })
+	a.levels = append(a.levels, l)
 }
 
 // may is what the attempt can still come to, which is what the user is asked to agree to.

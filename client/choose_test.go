@@ -7,9 +7,12 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 
+	"vitrine/frames"
 	"vitrine/internal/fields"
+	"vitrine/internal/hop"
 )
 
 // spec: CLI-80 CLI-81 CLI-83
@@ -135,4 +138,81 @@ func TestTheEndOfAChosenLevelCutsWhatIsUnderIt(t *testing.T) {
 	endChanged(errTakenBack)
 	_, err = io.ReadAll(resp.Body)
 	wantTakenBack(t, err)
+}
+
+// What was answered is all that the attempt may come to: a proxy that has the user's answer fail, and then offers
+// something else, has not been told yes to that.
+//
+// spec: CLI-37
+func TestAnAnswerIsForWhatWasOffered(t *testing.T) {
+	for _, x := range []struct {
+		name     string
+		accepted []Level
+		answers  []Level // in turn
+		turn     func(w *world, sp *splitter)
+		got      Level
+	}{
+		{"blind stays blind", []Level{Intact, Claimed}, []Level{Blind}, nil, Blind},
+		{"blind is not direct", []Level{Intact, Direct}, []Level{Blind}, func(w *world, _ *splitter) {
+			w.answer = func(in hop.Incoming, _ *hop.Request) bool {
+				w.refuse(in, frames.StatusInspectionRequired, "", nil)
+				return true
+			}
+		}, ""},
+		{"attested becomes claimed", []Level{Intact, Claimed}, []Level{Attested, ""}, toClaims, ""},
+		{"attested becomes claimed, which is taken", []Level{Intact, Claimed}, []Level{Attested, Claimed}, toClaims, Claimed},
+		{"attested becomes blind", []Level{Intact, Blind}, []Level{Attested, ""}, func(w *world, sp *splitter) {
+			sp.lose()
+			w.modes, sp.tokens = []fields.Mode{fields.Blind}, []string{"h2"}
+		}, ""},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			w := newWorld(t)
+			sp := w.split(t, new(tls.Config))
+			if x.answers[0] == Blind {
+				sp = w.split(t, w.rsaOrigin())
+			}
+			w.modes = []fields.Mode{fields.Intact, fields.Split, fields.Blind}
+			var once sync.Once
+			w.answer = func(in hop.Incoming, req *hop.Request) (done bool) {
+				if req.Protocol == "" { // the client tries again, on another hop 1
+					once.Do(func() { in.Refuse(hop.RefusedStream); done = true })
+				}
+				return done
+			}
+			asked := 0
+			c := &asker{say: func(*ConsentRequest) (*Agreement, error) { return new(Agreement), nil }}
+			resp, _, err := tryGet(t, w.transport(func(tr *Transport) {
+				tr.Levels, tr.Memory, tr.Consent = x.accepted, remembers{}, c
+				tr.Choose = func(_ context.Context, o *Offer) (Level, error) {
+					if asked++; asked > len(x.answers) {
+						t.Fatalf("asked %d times", asked)
+					}
+					if asked == 1 && x.turn != nil {
+						x.turn(w, sp)
+					}
+					return x.answers[asked-1], nil
+				}
+			}), "https://origin.example/")
+			got := Level("")
+			if err == nil {
+				got = ReportOf(resp).Level
+			}
+			if got != x.got || (x.got == "") != (err != nil) || asked != len(x.answers) {
+				t.Errorf("%q, %v, asked %d times", got, err, asked)
+			}
+			if reqs := c.requests(); !slices.Equal(reqs[len(reqs)-1].Levels, []Level{x.answers[max(0, asked-1)]}) && got != "" {
+				t.Errorf("consent is for %v", reqs[len(reqs)-1].Levels)
+			}
+			if got == "" && w.took() != 0 {
+				t.Error("a request left")
+			}
+		})
+	}
+}
+
+// toClaims has the proxy lose the connections that it showed evidence of, and find an origin that gives it none.
+func toClaims(w *world, sp *splitter) {
+	sp.lose()
+	sp.origin = w.rsaOrigin()
 }
