@@ -28,6 +28,7 @@ type exchange struct {
 
 	body io.ReadCloser // of the next send
 	once *onceBody     // what body is, unless there is nothing to close
+	kept *replay       // of once, where it can be had once; nil until a request goes out without a tunnel
 
 	digested  bool     // the request has the digest of its content
 	announced []string // the names in the request's trailer at its beginning
@@ -231,6 +232,12 @@ func (x *exchange) rewind() bool {
 	switch {
 	case x.body == nil || x.body == http.NoBody:
 		return true
+	case x.req.GetBody == nil && x.kept != nil:
+		if !x.kept.whole() {
+			return false
+		}
+		x.body = x.kept.open()
+		return true
 	case x.req.GetBody == nil:
 		return x.once.untouched()
 	}
@@ -241,6 +248,15 @@ func (x *exchange) rewind() bool {
 	}
 	x.setBody(body)
 	return true
+}
+
+// keepBody has what is read of a body that can be had once be kept, since what a request without a tunnel rests on may
+// have gone, which is found out while the body leaves.
+func (x *exchange) keepBody() {
+	if x.kept == nil && x.once != nil && x.req.GetBody == nil {
+		x.kept = newReplay(x.once)
+		x.body = x.kept.open()
+	}
 }
 
 // closeBody closes the request's body after a failure, as a RoundTripper must and net/http's ClientConn does not always.

@@ -48,6 +48,7 @@ type splitExchange struct {
 // there is none.
 func (x *exchange) split(a *attempt) (resp *http.Response, again bool, err error) {
 	r := a.route
+	x.keepBody()
 	*x.rep = *a.rep
 	x.rep.Evidence, x.rep.EvidenceBytes, x.rep.Hops = r.evidence, r.raw, r.hops
 	e := &splitExchange{x: x, d: x.pool.dialer, route: r, agreement: a.agreement}
@@ -367,7 +368,9 @@ func (e *splitExchange) finish(complete bool) {
 }
 
 // whole says whether the request's content can be had again. It is called when no more of it is read.
-func (e *splitExchange) whole() bool { return e.x.req.GetBody != nil || !e.up.touched() }
+func (e *splitExchange) whole() bool {
+	return e.x.req.GetBody != nil || !e.up.touched() || e.x.kept != nil && e.x.kept.whole()
+}
 
 // splitOver gives back the route, and the slot.
 func (p *pool) splitOver(e *splitExchange) {
