@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"vitrine/client"
 	"vitrine/internal/hostile"
 )
 
@@ -73,7 +72,7 @@ func TestEveryValueIsKnownToTheCompletion(t *testing.T) {
 // TestWhatIsOfferedIsTaken holds the closed sets to the parsers of the flags.
 func TestWhatIsOfferedIsTaken(t *testing.T) {
 	parsers := map[string]func(string) error{
-		"fetch --level":   func(s string) error { _, err := client.ParseLevel(s); return err },
+		"fetch --level":   func(s string) error { _, _, err := parseLevels(s); return err },
 		"proxy --modes":   func(s string) error { _, err := parseModes(s); return err },
 		"proxy --hostile": func(s string) error { _, err := hostile.ParseMode(s); return err },
 		"demo --chain": func(s string) error {
@@ -148,7 +147,7 @@ var completionCases = []struct {
 	{"vitrine proxy --allow", nil},
 	{"vitrine policy check a.", []string{"a.pem"}},
 	{"vitrine evidence show --json a", []string{"a b.pem", "a.pem", "alone"}},
-	{"vitrine consent ", []string{"grant", "list", "revoke"}},
+	{"vitrine consent ", []string{"forget", "grant", "list", "revoke"}},
 	{"vitrine fetch --consent s", []string{"stored"}},
 	{"vitrine proxy --hostile fa", []string{"fake-evidence", "false-verdict"}},
 	{"vitrine completion ", []string{"bash", "fish", "zsh"}},
@@ -156,7 +155,7 @@ var completionCases = []struct {
 	{"vitrine inner server --suite TLS_SHA3", []string{"TLS_SHA384_SHA384"}},
 	{"vitrine inner client --groups ", []string{"P-256", "P-384", "X25519", "X25519MLKEM768"}},
 	{"vitrine inner client --session-in a.", []string{"a.pem"}},
-	{"vitrine fetch --level ", []string{"attested", "blind", "claimed", "direct", "intact", "signed"}},
+	{"vitrine fetch --level ", []string{"ask", "attested", "blind", "claimed", "direct", "intact", "signed"}},
 	{"vitrine fetch --level b", []string{"blind"}},
 	{"vitrine fetch https://shop.example/ --level d", []string{"direct"}},
 	{"vitrine fetch -v --level i", []string{"intact"}},
@@ -201,11 +200,11 @@ func TestBashCompletes(t *testing.T) {
 		line string
 		want []string
 	}{
-		{"vitrine fetch --level=", []string{"attested", "blind", "claimed", "direct", "intact", "signed"}},
+		{"vitrine fetch --level=", []string{"ask", "attested", "blind", "claimed", "direct", "intact", "signed"}},
 		{"vitrine fetch --level=b", []string{"blind"}},
 		{"vitrine fetch --level=blind --consent ", []string{"ask", "once", "stored"}},
 		{"vitrine fetch --level intact,b", []string{"intact,blind"}},
-		{"vitrine fetch --level intact,", []string{"intact,attested", "intact,blind", "intact,claimed", "intact,direct", "intact,signed"}},
+		{"vitrine fetch --level intact,", []string{"intact,ask", "intact,attested", "intact,blind", "intact,claimed", "intact,direct", "intact,signed"}},
 		{"vitrine fetch --level=intact,d", []string{"intact,direct"}},
 		{"vitrine completion bash ", nil},
 		{"vitrine pki origin -- a", []string{"alone"}},
