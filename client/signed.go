@@ -83,6 +83,37 @@ func (e *splitExchange) levelError(a *attempt, why, option string) error {
 	return l
 }
 
+// declared is the length of a signed response, -1 where there is none.
+func (e *splitExchange) declared(resp *http.Response) int64 {
+	if e.signature == nil {
+		return -1
+	}
+	return resp.ContentLength
+}
+
+// pointsElsewhere says whether the response is a redirect whose signature is still to come. Whoever follows it asks for
+// no more of its content, and so would never learn that the signature does not hold.
+func (e *splitExchange) pointsElsewhere() bool {
+	return e.signature != nil && !e.signature.read.Verified() && e.resp.StatusCode/100 == 3 && e.resp.Header.Get("Location") != ""
+}
+
+// maxRedirect bounds the content of such a redirect, which is kept until its signature is there, in bytes.
+const maxRedirect = 1 << 20
+
+// readAhead has the response's content, which is b, come and be judged before anybody gets the head.
+func (e *splitExchange) readAhead(b *responseBody) error {
+	p, err := io.ReadAll(io.LimitReader(b, maxRedirect+1))
+	switch {
+	case err != nil:
+		return err
+	case len(p) > maxRedirect:
+		e.x.rep.Level = ""
+		return &IntegrityError{What: fmt.Sprintf("a redirect is longer than %d bytes, and its signature comes behind that", maxRedirect)}
+	}
+	e.resp.Body = io.NopCloser(bytes.NewReader(p))
+	return nil
+}
+
 // finish judges the whole response, with the trailer section h, of which only what is signed is left.
 func (s *signature) finish(h http.Header) error {
 	if err := s.read.Finish(h); err != nil {

@@ -292,7 +292,7 @@ func (e *splitExchange) deliver(a *attempt, answer *hop.Response) error {
 	if x.once != nil {
 		x.once.settle(false)
 	}
-	b := newResponseBody(x, &splitContent{e: e}, func(err error) error { return err })
+	b := newResponseBody(x, &splitContent{e: e, left: e.declared(resp)}, func(err error) error { return err })
 	if x.req.Method == http.MethodHead || answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified {
 		// There is no content, but maybe a trailer section, and the end has to come.
 		if x.req.Method != http.MethodHead {
@@ -305,6 +305,9 @@ func (e *splitExchange) deliver(a *attempt, answer *hop.Response) error {
 		return nil
 	}
 	resp.Body = b
+	if e.pointsElsewhere() {
+		return e.readAhead(b)
+	}
 	if resp.ContentLength == 0 && len(resp.Trailer) == 0 {
 		if _, err := io.Copy(io.Discard, b); err != nil {
 			return err
@@ -383,7 +386,10 @@ func (p *pool) splitOver(e *splitExchange) {
 }
 
 // splitContent is the response's content as it arrives.
-type splitContent struct{ e *splitExchange }
+type splitContent struct {
+	e    *splitExchange
+	left int64 // of a signed response of declared length; -1 for any other
+}
 
 func (c *splitContent) Read(p []byte) (int, error) {
 	e := c.e
@@ -394,6 +400,12 @@ func (c *splitContent) Read(p []byte) (int, error) {
 	n, err := e.conn.Read(p)
 	if n > 0 && e.signature != nil {
 		e.signature.content.Write(p[:n])
+	}
+	// Who counts takes the last of it for the end, and does not ask for that, which has to hold.
+	last := c.left > 0 && c.left == int64(n)
+	c.left -= int64(n)
+	if last && err == nil {
+		_, err = e.conn.Read(make([]byte, 1)) // the carrier lets no more content through
 	}
 	switch {
 	case err == nil:
@@ -407,6 +419,9 @@ func (c *splitContent) Read(p []byte) (int, error) {
 	default:
 		err = e.failure(err) // before finish, which resets
 		e.finish(false)
+	}
+	if last && err != io.EOF {
+		n = 0
 	}
 	return n, err
 }
@@ -422,6 +437,7 @@ func (e *splitExchange) trailer() error {
 	h := e.asked.Trailer()
 	if e.signature != nil {
 		if err := e.signature.finish(h); err != nil {
+			e.x.rep.Level = ""
 			return err
 		}
 		e.verified()

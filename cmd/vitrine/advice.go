@@ -42,7 +42,7 @@ func advice(err error) string {
 
 // changeable says that the proxy could change the exchange that r is about.
 func changeable(r *client.Report) bool {
-	return r != nil && (r.Level == client.Signed || r.Level == client.Attested || r.Level == client.Claimed)
+	return r != nil && (r.Level == client.Signed || r.Level == client.Attested || r.Level == client.Claimed || r.Signature != nil)
 }
 
 // trustAdvice is advice for those whom nobody vouches for. The errors about the others say it themselves.
