@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // An endpoint is what a listener is for.
@@ -103,6 +105,16 @@ func (l *listener) Close() error {
 type conn struct {
 	net.Conn
 	release func()
+	spoilt  atomic.Bool // the next bytes may be the middle of something: none are read
+}
+
+type connKey struct{}
+
+func (c *conn) Read(p []byte) (int, error) {
+	if c.spoilt.Load() {
+		return 0, io.EOF
+	}
+	return c.Conn.Read(p)
 }
 
 func (c *conn) Close() error {

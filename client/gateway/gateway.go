@@ -145,6 +145,7 @@ func (g *Gateway) start() {
 			ErrorLog:          silent,
 			// OPTIONS * is for who is asked.
 			DisableGeneralOptionsHandler: true,
+			ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 			BaseContext: func(ln net.Listener) context.Context {
 				return context.WithValue(g.ctx, endpointKey{}, ln.(*listener).endpoint)
 			},

@@ -2,13 +2,13 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -44,7 +44,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	sw := newStallWriter(w, g.StallTimeout)
 	defer func() {
-		sw.extend() // for what net/http has yet to send
+		_ = sw.rc.SetWriteDeadline(time.Now().Add(2 * g.StallTimeout)) // for what net/http has yet to read, and then to send
 		attrs := []any{
 			"method", r.Method, "host", orDefault(x.authority, r.Host), "path", r.URL.Path, "status", sw.status, "level", x.level,
 			"bytes", sw.bytes, "took", time.Since(began).Round(time.Millisecond),
@@ -54,13 +54,13 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		g.Log.Info("request", attrs...)
 	}()
-	// A program may read the answer while it sends, and the origin may answer early. Where the connection cannot do
-	// both at once, it is as it was.
-	_ = http.NewResponseController(w).EnableFullDuplex()
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &stallReader{ReadCloser: r.Body, rc: http.NewResponseController(w), most: g.StallTimeout}
-	}
+	// A copy, since net/http looks at its own request's Body for whether what follows on the connection is content still.
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if r.Body != nil && r.Body != http.NoBody {
+		body := &stallReader{ReadCloser: r.Body, rc: sw.rc, most: g.StallTimeout, conn: r.Context().Value(connKey{}).(*conn)}
+		body.extend() // for what net/http reads of it, where it is refused
+		r.Body = body
+	}
 	switch {
 	case !r.ProtoAtLeast(1, 1) && r.Method != http.MethodConnect:
 		x.refuse(sw, r, http.StatusHTTPVersionNotSupported, "HTTP/1.1 is needed: HTTP/1.0 cannot tell a whole response from one that was cut")
@@ -148,7 +148,13 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
 		// A server may ignore any other (RFC 9110, section 7.8), as h2c.
 		r.Header.Del("Upgrade")
 	}
+	// A program may read the answer while it sends, and the origin may answer early. Where the connection cannot do
+	// both at once, it is as it was.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	x.g.rp.ServeHTTP(w, r)
+	if body, ok := r.Body.(*stallReader); ok {
+		body.rest()
+	}
 }
 
 // rewriteRequest makes the program's request the gateway's.
@@ -231,13 +237,36 @@ func (g *Gateway) explain(authority string, err error) string {
 // A stallReader reads a request's body from a program that may hang.
 type stallReader struct {
 	io.ReadCloser
-	rc   *http.ResponseController
-	most time.Duration
+	rc    *http.ResponseController
+	most  time.Duration
+	conn  *conn
+	ended atomic.Bool
 }
 
+// extend gives the program time for what is read next.
+func (b *stallReader) extend() { _ = b.rc.SetReadDeadline(time.Now().Add(b.most)) }
+
 func (b *stallReader) Read(p []byte) (int, error) {
-	if err := b.rc.SetReadDeadline(time.Now().Add(b.most)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
+	b.extend()
+	n, err := b.ReadCloser.Read(p) // at whose end net/http lifts the deadline
+	if err == io.EOF {
+		b.ended.Store(true)
 	}
-	return b.ReadCloser.Read(p) // at whose end net/http lifts the deadline
+	return n, err
+}
+
+// restTime is how long what nobody wanted is awaited. A program that sends no end of it has to take another connection.
+const restTime = 500 * time.Millisecond
+
+// rest reads what is left behind the answer. What does not come in time must never be taken for another request, by
+// whose fields a page could say that it is no page: the connection has no other then.
+func (b *stallReader) rest() {
+	if b.ended.Load() {
+		return
+	}
+	_ = b.rc.Flush()
+	_ = b.rc.SetReadDeadline(time.Now().Add(restTime))
+	if _, err := io.Copy(io.Discard, b.ReadCloser); err != nil {
+		b.conn.spoilt.Store(true)
+	}
 }

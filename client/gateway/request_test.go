@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What is left of a request's content is never taken for a request. A page chooses the content of what it sends, and
+// would so choose the fields by which a browser says that it is another site's.
+func TestContentIsNoRequest(t *testing.T) {
+	r := newRig(t, answer(hello), func(g *Gateway) { g.StallTimeout = 50 * time.Millisecond }) // the origin reads no content
+	mapped := r.serve(func(ln net.Listener) error { return r.g.ServeMap(ln, "https://shop.example") })
+	const smuggled = "GET http://shop.example/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+	long := smuggled + strings.Repeat("x", 400<<10)
+	for _, x := range []struct{ name, addr, head, content, late string }{
+		{"refused", r.proxy, "POST http://other.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", long, ""},
+		{"refused by a map", mapped, "POST / HTTP/1.1\r\nHost: " + mapped + "\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 1000000\r\n\r\n", strings.ReplaceAll(long, "Host: x", "Host: "+mapped), ""},
+		{"a CONNECT", r.proxy, "CONNECT shop.example:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", long, ""},
+		{"answered early", r.proxy, "POST http://shop.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", long, ""},
+		{"answered early, chunked", r.proxy, "POST http://shop.example/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "80000\r\n" + long, ""},
+		{"answered without a 100", r.proxy, "POST http://shop.example/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n", long, ""},
+		{"refused, and it comes late", r.proxy, "POST http://other.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", "", smuggled},
+		{"answered early, and it comes late", r.proxy, "POST http://shop.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", "", smuggled},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", x.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, x.head)
+			sent := make(chan struct{})
+			go func() { // as long as it is read
+				io.WriteString(conn, x.content)
+				close(sent)
+			}()
+			in := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(resp.Body); err != nil {
+				t.Error(err)
+			}
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			if x.late != "" {
+				if _, err := in.Peek(1); err != io.EOF { // it stalls, and has lost the connection
+					t.Errorf("what stalls is not dropped: %v", err)
+				}
+				io.WriteString(conn, x.late)
+			}
+			if more, err := http.ReadResponse(in, nil); err == nil {
+				t.Errorf("a second answer: %s", more.Status)
+			}
+			conn.Close()
+			<-sent
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for _, req := range r.asked {
+				if strings.Contains(req.URL.Path, "smuggled") {
+					t.Errorf("%s was fetched", req.URL)
+				}
+			}
+			r.asked = nil
+		})
+	}
+}
+
+// Who sends all that was announced may ask again on the same connection, whatever the answer was.
+func TestAConnectionIsKeptBehindContent(t *testing.T) {
+	r := newRig(t, answer(hello), nil) // the origin reads no content
+	conn, err := net.Dial("tcp", r.proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for _, host := range []string{"other.example", "shop.example", "other.example", "shop.example"} {
+		for _, content := range []string{"Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"} {
+			io.WriteString(conn, "POST http://"+host+"/ HTTP/1.1\r\nHost: x\r\n"+content)
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", host, err)
+			}
+			if _, err := io.ReadAll(resp.Body); err != nil || resp.Close {
+				t.Errorf("%s: %v, close %t", host, err, resp.Close)
+			}
+		}
+	}
+}
