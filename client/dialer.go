@@ -295,16 +295,14 @@ func (d *Dialer) readOrCarried(ctx context.Context, s *session, a *attempt) (t *
 		if found, err := d.known(ctx, s, a); found || err != nil {
 			return nil, false, err
 		}
-		t, refused, err := d.along(ctx, s, a)
-		if refused == nil {
-			return t, false, err
-		}
-		next, err := d.belowIntact(ctx, s, a, refused)
+		t, next, refused, err := d.readOrBelow(ctx, s, a)
 		switch {
+		case refused == nil:
+			return t, false, err
 		case err != nil || next == Direct:
 			return nil, err == nil, err
 		case next != Blind:
-			a.route = s.routes.add(d, a, refused.route(s, a, d.now()))
+			a.route = s.routes.add(d, a, refused.route(s, a))
 			return nil, false, nil
 		}
 	}
@@ -316,6 +314,20 @@ func (d *Dialer) readOrCarried(ctx context.Context, s *session, a *attempt) (t *
 		return nil, true, nil
 	}
 	return nil, false, refused.levelError(a, "the proxy does not carry it blind", true)
+}
+
+// readOrBelow opens a tunnel at intact, or says what follows the refusal.
+func (d *Dialer) readOrBelow(ctx context.Context, s *session, a *attempt) (t *Tunnel, next Level, refused *refusal, err error) {
+	for {
+		if t, refused, err = d.along(ctx, s, a); refused == nil {
+			return t, "", nil, err
+		}
+		next, err = d.belowIntact(ctx, s, a, refused)
+		if err != nil || next == Blind || next == Direct || d.now().Sub(refused.at) < maxRouteAge {
+			return nil, next, refused, err
+		}
+		// The user took so long to choose that the evidence is too old for it; other evidence is judged anew.
+	}
 }
 
 // askConsent asks once for each proxy root that an attempt meets. Where every level that it may reach

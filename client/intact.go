@@ -45,7 +45,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 		})
 	}
 	if stream == nil {
-		refused, err := refusalOf(resp, a.authority, check)
+		refused, err := refusalOf(resp, a.authority, d.now(), check)
 		return nil, refused, err
 	}
 	if !a.accepts(Intact) {

@@ -20,7 +20,7 @@ func (d *Dialer) blind(ctx context.Context, s *session, a *attempt) (t *Tunnel, 
 		return nil, nil, err
 	}
 	if stream == nil {
-		refused, err := refusalOf(resp, a.authority, nil)
+		refused, err := refusalOf(resp, a.authority, d.now(), nil)
 		return nil, refused, err
 	}
 	t.stream = hop.NewConn(stream)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"vitrine/frames"
@@ -26,9 +27,10 @@ type refusal struct {
 	served bool
 	why    string
 
-	// What was verified; nil where there was nothing to verify.
+	// What was verified, and when; nil where there was nothing to verify.
 	result *evidence.Result
 	raw    []byte
+	at     time.Time
 }
 
 func (r *refusal) offers(m fields.Mode) bool { return slices.Contains(r.options, m) }
@@ -73,8 +75,8 @@ func (r *refusal) levelError(a *attempt, why string, besides bool) *LevelError {
 }
 
 // refusalOf reads an answer to a CONNECT that opened no tunnel: a refusal for a 470, an error for all
-// else. check verifies the evidence that came with it; nil where none was asked for.
-func refusalOf(resp *hop.Response, authority string, check func() (*evidence.Result, error)) (*refusal, error) {
+// else. check verifies the evidence that came with it, at the time now; nil where none was asked for.
+func refusalOf(resp *hop.Response, authority string, now time.Time, check func() (*evidence.Result, error)) (*refusal, error) {
 	if resp.Status != frames.StatusInspectionRequired {
 		return nil, statusError(resp, authority)
 	}
@@ -94,7 +96,7 @@ func refusalOf(resp *hop.Response, authority string, check func() (*evidence.Res
 	if err != nil {
 		return nil, err
 	}
-	r.result, r.raw = result, resp.Evidence
+	r.result, r.raw, r.at = result, resp.Evidence, now
 	switch {
 	case result.Kind == evidence.Claim:
 		r.claim = true

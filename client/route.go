@@ -53,10 +53,10 @@ type routes struct {
 }
 
 // route is what evidence that came with r gives.
-func (r *refusal) route(s *session, a *attempt, now time.Time) *route {
+func (r *refusal) route(s *session, a *attempt) *route {
 	return &route{
 		authority: a.authority, id: sha256.Sum256(r.raw), level: r.level(), origin: r.result.Origin, options: r.options, why: r.why,
-		shared: r.result.Hop.ALPN == "h2", at: now, evidence: a.rep.Evidence, hops: a.rep.Hops, raw: r.raw, session: s,
+		shared: r.result.Hop.ALPN == "h2", at: r.at, evidence: a.rep.Evidence, hops: a.rep.Hops, raw: r.raw, session: s,
 	}
 }
 
@@ -163,6 +163,12 @@ func (d *Dialer) known(ctx context.Context, s *session, a *attempt) (found bool,
 		s.routes.release(r, d.now())
 		a.rep.Evidence, a.rep.EvidenceBytes = nil, nil
 		return false, err
+	}
+	if d.now().Sub(r.at) >= maxRouteAge { // the user took long to choose
+		s.routes.drop(r)
+		s.routes.release(r, d.now())
+		a.rep.Evidence, a.rep.EvidenceBytes = nil, nil
+		return false, nil
 	}
 	a.route = r
 	return true, nil

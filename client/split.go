@@ -245,7 +245,7 @@ func (e *splitExchange) refused(a *attempt, answer *hop.Response) (again bool, e
 	}
 	a.rep = e.x.rep
 	a.rep.EvidenceBytes = answer.Evidence
-	refused, err := refusalOf(answer, e.route.authority, func() (*evidence.Result, error) {
+	refused, err := refusalOf(answer, e.route.authority, e.d.now(), func() (*evidence.Result, error) {
 		return a.verifyEvidence(answer.Evidence, e.probe.offer.Nonce, &evidence.Verifier{
 			Request: e.probe.request, Authority: e.route.authority, Proxies: e.probe.offer.Proxies, Roots: e.d.Roots, Time: e.d.now,
 		})
@@ -254,7 +254,7 @@ func (e *splitExchange) refused(a *attempt, answer *hop.Response) (again bool, e
 		return errors.As(err, new(*aheadError)), err // through a chain of proxies there is no such exchange
 	}
 	if refused.level() != "" {
-		r := routes.add(e.d, a, refused.route(e.route.session, a, e.d.now()))
+		r := routes.add(e.d, a, refused.route(e.route.session, a))
 		routes.release(r, e.d.now())
 	}
 	return true, &UnreachableError{
