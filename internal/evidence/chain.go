@@ -4,7 +4,6 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -71,12 +70,9 @@ func NewLink(cs tls.ConnectionState, made *Evidence, authority string, now time.
 // path is complete, Verify on its end. It verifies every link but for whether its proxy is one to trust. The error
 // wraps an [*Error].
 func (v *Verifier) Walk(e *Evidence) (*Path, error) {
-	req, err := ParseRequest(v.Request)
+	req, err := v.request()
 	if err != nil {
 		return nil, err
-	}
-	if req.Offer.Authority != v.Authority || !slices.Equal(req.Offer.Proxies, v.Proxies) {
-		return nil, errors.New("evidence: the verifier's request is not for its authority and proxies")
 	}
 	p := new(Path)
 	// Links are at most one fewer than proxies: nobody makes us parse a nest without a floor.
@@ -113,17 +109,7 @@ func (v *Verifier) Walk(e *Evidence) (*Path, error) {
 
 // link verifies one link.
 func (v *Verifier) link(e *Evidence, req *Request) (*Link, error) {
-	if err := e.check(); err != nil {
-		return nil, err
-	}
-	if e.Authority != v.Authority {
-		return nil, foreign("it is about %s", e.Authority)
-	}
-	now := time.Now()
-	if v.Time != nil {
-		now = v.Time()
-	}
-	if err := v.checkTime(e, now); err != nil {
+	if _, err := v.admit(e); err != nil {
 		return nil, err
 	}
 	if e.Hop.Version != tls.VersionTLS13 || e.Hop.ALPN != "h2" {

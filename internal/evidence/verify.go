@@ -61,24 +61,12 @@ type Result struct {
 // Verify verifies evidence. The error is an [*Error] when somebody altered, replayed or borrowed it, and
 // a [*CertificateError] when it holds and the origin is not to be trusted.
 func (v *Verifier) Verify(e *Evidence) (*Result, error) {
-	req, err := ParseRequest(v.Request)
+	req, err := v.request()
 	if err != nil {
 		return nil, err
 	}
-	if req.Offer.Authority != v.Authority || !slices.Equal(req.Offer.Proxies, v.Proxies) {
-		return nil, errors.New("evidence: the verifier's request is not for its authority and proxies")
-	}
-	if err := e.check(); err != nil {
-		return nil, err
-	}
-	if e.Authority != v.Authority {
-		return nil, foreign("it is about %s", e.Authority)
-	}
-	now := time.Now()
-	if v.Time != nil {
-		now = v.Time()
-	}
-	if err := v.checkTime(e, now); err != nil {
+	now, err := v.admit(e)
+	if err != nil {
 		return nil, err
 	}
 	r := &Result{Kind: e.Kind, Hop: e.Hop}
@@ -101,6 +89,33 @@ func (v *Verifier) Verify(e *Evidence) (*Result, error) {
 		return nil, &CertificateError{err}
 	}
 	return r, nil
+}
+
+// request is what evidence has to answer, parsed.
+func (v *Verifier) request() (*Request, error) {
+	req, err := ParseRequest(v.Request)
+	if err != nil {
+		return nil, err
+	}
+	if req.Offer.Authority != v.Authority || !slices.Equal(req.Offer.Proxies, v.Proxies) {
+		return nil, errors.New("evidence: the verifier's request is not for its authority and proxies")
+	}
+	return req, nil
+}
+
+// admit checks what evidence of every kind says of itself, and returns the time that it was judged at.
+func (v *Verifier) admit(e *Evidence) (now time.Time, err error) {
+	if err := e.check(); err != nil {
+		return now, err
+	}
+	if e.Authority != v.Authority {
+		return now, foreign("it is about %s", e.Authority)
+	}
+	now = time.Now()
+	if v.Time != nil {
+		now = v.Time()
+	}
+	return now, v.checkTime(e, now)
 }
 
 // checkTime bounds how long a proxy can sit on evidence, and tells a wrong clock by its name before a
