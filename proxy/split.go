@@ -34,7 +34,7 @@ func (s *session) split(ctx context.Context, in hop.IncomingRequest) error {
 	}
 	c := s.keeper.take(id, t.Authority, s.run.current.Load().epoch)
 	if c == nil {
-		return s.anew(ctx, t, modes, errGone)
+		return s.anew(ctx, t, modes, connectionGone)
 	}
 	client, err := in.Answer()
 	if err != nil {
@@ -46,8 +46,8 @@ func (s *session) split(ctx context.Context, in hop.IncomingRequest) error {
 	return nil
 }
 
-// errGone is what a 470 to a request says whose connection is no more.
-const errGone = "no connection with this evidence can take the request; here is the evidence of a new one"
+// connectionGone is what a 470 to a request says whose connection is no more.
+const connectionGone = "no connection with this evidence can take the request; here is the evidence of a new one"
 
 // splitTarget reads what an ordinary request has in common with a CONNECT as strictly as there.
 func (s *session) splitTarget(req *hop.Request) (*Target, error) {

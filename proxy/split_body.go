@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"vitrine/frames"
+	"vitrine/internal/fields"
 )
 
 // A requestBody is the request's content as net/http reads it: what the reader has released.
@@ -93,7 +94,7 @@ func trailerSection(t http.Header) http.Header {
 		return nil
 	}
 	out = endToEnd(out)
-	out.Del("Evidence-Request") // which is a field of heads
+	out.Del(fields.EvidenceRequest) // which is a field of heads
 	if len(out) == 0 {
 		return nil
 	}

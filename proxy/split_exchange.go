@@ -242,7 +242,7 @@ func (x *exchange) ask(h http.Header) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, x.session.anew(x.ctx, x.target, modes, errGone)
+		return nil, x.session.anew(x.ctx, x.target, modes, connectionGone)
 	}
 	return nil, &originError{err}
 }

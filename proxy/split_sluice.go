@@ -20,7 +20,7 @@ type sluice struct {
 	content int64 // bytes that were taken
 	budget  heldBytes
 	copies  int // buffers that were taken of budget
-	over    error
+	closed  bool
 }
 
 // An item is what leaves at once.
@@ -61,7 +61,7 @@ func (g *sluice) init(budget heldBytes) {
 func (g *sluice) put(n int, it item, allowed int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.over != nil {
+	if g.closed {
 		return
 	}
 	g.fed += int64(n)
@@ -94,8 +94,8 @@ func (g *sluice) take() (item, error) {
 	defer g.mu.Unlock()
 	for {
 		switch {
-		case g.over != nil:
-			return item{}, g.over
+		case g.closed:
+			return item{}, errSluiceClosed
 		case len(g.items) > 0 && g.items[0].end <= g.allowed:
 			it := g.items[0]
 			g.items[0] = item{}
@@ -119,8 +119,8 @@ func (g *sluice) room() error {
 	defer g.mu.Unlock()
 	for {
 		switch {
-		case g.over != nil:
-			return g.over
+		case g.closed:
+			return errSluiceClosed
 		case g.bytes < keepBytes+g.copies*ownBuffer:
 			return nil
 		case len(g.items) > 0 && g.items[0].end > g.allowed && g.budget.take():
@@ -137,16 +137,14 @@ func (g *sluice) giveBack() {
 	}
 }
 
-// errSluiceClosed is what a sluice says that had no other end.
+// errSluiceClosed is what a sluice says behind close. Why it was closed is the exchange's to say.
 var errSluiceClosed = errors.New("the exchange has ended")
 
 // close lets nothing more through.
 func (g *sluice) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.over == nil {
-		g.over = errSluiceClosed
-	}
+	g.closed = true
 	g.items, g.bytes = nil, 0
 	g.giveBack()
 	g.change.Broadcast()
