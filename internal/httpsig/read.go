@@ -45,8 +45,8 @@ type Signature struct {
 }
 
 // Read finds the signature of a response and looks at what it covers. req is the request as the client sent it, h
-// the response's header section, which it does not change. The error is [ErrUnsigned], or an [*Error] of the kinds [ErrMalformed] and
-// [ErrUncovered].
+// the response's header section, which it does not change. The error is an [*Error] of the kinds [ErrUnsigned],
+// [ErrMalformed] and [ErrUncovered].
 func Read(req *Request, status int, h http.Header) (*Signature, error) {
 	inputs := h.Values(SignatureInput)
 	if len(inputs) == 0 {
@@ -307,7 +307,8 @@ func (s *Signature) Check(leaf *x509.Certificate, nonce [32]byte, now time.Time)
 	return nil
 }
 
-// Verified reports whether the signature itself has been verified: by Check, or for one that comes behind the content by Finish.
+// Verified reports whether the signature itself has been verified: by Check, or for one that comes behind the content
+// by Finish.
 func (s *Signature) Verified() bool { return s.leaf != nil && (!s.trailing || s.signature != nil) }
 
 // Covered lists what the signature covers, as it says it (RFC 9421, section 2).

@@ -75,7 +75,10 @@ var sensitive = map[string]bool{
 	"authorization": true, "proxy-authorization": true, "cookie": true, "set-cookie": true, fieldEvidenceRequest: true,
 }
 
-const fieldEvidenceRequest = "evidence-request"
+const (
+	fieldEvidenceRequest = "evidence-request"
+	fieldEvidenceID      = "evidence-id"
+)
 
 // connectionFields belong to HTTP/1 and make an HTTP/2 message malformed (RFC 9113 section 8.2.2).
 var connectionFields = map[string]bool{

@@ -16,8 +16,6 @@ var headOnly = map[string]bool{
 	fieldEvidenceRequest: true, fieldEvidenceID: true,
 }
 
-const fieldEvidenceID = "evidence-id"
-
 // onTrailer takes HEADERS that end a message. The Framer, and onHeaders, have checked what is true of every
 // header list.
 func (s *session) onTrailer(st *stream, mh *http2.MetaHeadersFrame) error {
