@@ -70,7 +70,8 @@ type Config struct {
 	// ResumeFor is how long after a full inner handshake its session may be resumed, without certificates
 	// and signatures but with a fresh key exchange, the same proxies, and all that says who reads;
 	// default 12 hours, at most 7 days, none when negative or where srv.TLSConfig, or the config that its
-	// GetConfigForClient returns, has SessionTicketsDisabled. The keys of the tickets are the server's own, in memory, and rotate.
+	// GetConfigForClient returns, has SessionTicketsDisabled. The keys of the tickets are the server's own, in
+	// memory, and rotate.
 	ResumeFor time.Duration
 
 	// Time gives the time; default srv.TLSConfig.Time, or time.Now.

@@ -91,8 +91,8 @@ func badRequest(details string, cause error) *answer {
 }
 
 // answerTo says what a client is told about err. Each function of the list knows one kind of error; the
-// first that does decides. Types and statuses are those of RFC 9209, section 2.3. None tells an address that the client did not name: answers are not a map of the network behind
-// the proxy.
+// first that does decides. Types and statuses are those of RFC 9209, section 2.3. None tells an address that the
+// client did not name: answers are not a map of the network behind the proxy.
 func answerTo(err error) *answer {
 	for _, f := range []func(error) *answer{
 		aNextProxy, aMissingEvidence, anAnswer, aProhibition, aFullTable, anEvidence, aName, aSilence, aCertificate, anAlert, aTLSProtocol,

@@ -42,8 +42,8 @@ type Limits struct {
 	// KeptIdle is how long such a connection is kept without a request, and KeptLife how old it may be when a
 	// request begins: evidence grows stale. Defaults: 90 s and 10 min.
 	KeptIdle, KeptLife time.Duration
-	// TunnelIdle ends a tunnel, or an exchange of split mode, on which nothing moves in either direction. It stops tunnels from being
-	// hoarded. Default: 5 min.
+	// TunnelIdle ends a tunnel, or an exchange of split mode, on which nothing moves in either direction. It stops
+	// tunnels from being hoarded. Default: 5 min.
 	TunnelIdle time.Duration
 	// HeldBytes bounds what all tunnels together may hold back beyond their flow-control windows. It
 	// stops many tunnels from doing what Policy.HeldBytes keeps one from doing. Default: 256 MiB.

@@ -2,8 +2,8 @@
 // allows [Split] and the client asks for it, it also carries exchanges that it could change, and does not.
 //
 // Fill in a [Proxy] and call [Proxy.Serve] with a listener; [Proxy.Shutdown] drains it, and [Proxy.Reload]
-// gives it other settings while it runs. An [Inspector] judges exchanges. [Proxy.ServeSession] serves one hop-1 session that the caller made,
-// with hop 2 dialled by a function of the caller's.
+// gives it other settings while it runs. An [Inspector] judges exchanges. [Proxy.ServeSession] serves one hop-1
+// session that the caller made, with hop 2 dialled by a function of the caller's.
 //
 // The proxy joins a stream of hop 1 with a stream of hop 2. It holds no key of the inner session that
 // passes between them and imports no code that could compute one: what it may do to bytes is release
@@ -104,8 +104,8 @@ type Policy struct {
 	Modes []Mode
 	// HostModes returns those of one target, a canonical "host:port", in the place of Modes; nil for Modes,
 	// and empty and not nil to refuse the target. It is asked at each CONNECT, and at each request in an
-	// intact tunnel or in split mode, on many goroutines at once: it must not block. A panic refuses the CONNECT, and kills the tunnel.
-	// Default: Modes for all.
+	// intact tunnel or in split mode, on many goroutines at once: it must not block. A panic refuses the CONNECT, and
+	// kills the tunnel. Default: Modes for all.
 	HostModes func(authority string) []Mode
 	// HeldBytes bounds what one direction of a tunnel may hold back for its inspectors; past it the
 	// tunnel is killed. Default: 1 MiB.

@@ -153,8 +153,8 @@ func (p *Policy) allows(authority string, m fields.Mode) bool {
 	return slices.Contains(p.modes(authority), m)
 }
 
-// modes are those that authority may get; p's defaults are set. What HostModes says and this proxy does not have is left out,
-// so that nobody is offered it.
+// modes are those that authority may get; p's defaults are set. What HostModes says and this proxy does not have is
+// left out, so that nobody is offered it.
 func (p *Policy) modes(authority string) []fields.Mode {
 	modes := p.Modes
 	if p.HostModes != nil {

@@ -45,8 +45,9 @@ type matter struct {
 }
 
 // Choose is for client.Transport.Choose. It asks which of the levels that can be had the user takes, once or always;
-// "always" is stored for this host as a grant that names the level. What is stored is not asked for, unless the authority was
-// reached at a better level before. The answer is consent too: Ask agrees to that level without a question.
+// "always" is stored for this host as a grant that names the level. What is stored is not asked for, unless the
+// authority was reached at a better level before. The answer is consent too: Ask agrees to that level without a
+// question.
 func (p *Prompt) Choose(ctx context.Context, o *client.Offer) (client.Level, error) {
 	leave, err := p.enter(ctx)
 	if err != nil {

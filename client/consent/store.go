@@ -111,7 +111,8 @@ func (s *Store) Grants() ([]Grant, error) {
 }
 
 // Add stores a grant, and returns it as it is stored: with its ID and, if it had none, with now for Granted. One that
-// allows the same is lengthened instead, or stays when it lasts longer. Grants whose time is over are dropped. It waits for other processes that are writing; only the user's own can make it wait.
+// allows the same is lengthened instead, or stays when it lasts longer. Grants whose time is over are dropped. It
+// waits for other processes that are writing; only the user's own can make it wait.
 func (s *Store) Add(g Grant) (Grant, error) {
 	err := s.change(func(grants []Grant) ([]Grant, error) {
 		if g.Granted.IsZero() {

@@ -83,9 +83,9 @@ func transcriptRandom(nonce, salt [32]byte, proxies [][32]byte, authority string
 func (d *Dial) Config() *tls.Config { return d.config }
 
 // Evidence is what the handshake that led to cs gives: a [Transcript], or a [Claim] where there cannot be
-// one (no request, no (EC)DHE, a chain too long to show). verified says whether the proxy verified the chain by its own roots. It
-// fails, with [ErrRandom] for one, when the handshake was not made with Config and Tap. It ends the dial as
-// Discard does.
+// one (no request, no (EC)DHE, a chain too long to show). verified says whether the proxy verified the chain by its
+// own roots. It fails, with [ErrRandom] for one, when the handshake was not made with Config and Tap. It ends the
+// dial as Discard does.
 func (d *Dial) Evidence(cs tls.ConnectionState, verified bool) (*Evidence, error) {
 	sent, received, secret := d.take()
 	defer clear(secret)

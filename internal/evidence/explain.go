@@ -11,8 +11,8 @@ import (
 
 // An Explanation is what evidence says to somebody who does not have the request that it answers.
 type Explanation struct {
-	// Chain is the origin's, or of a link the next proxy's, leaf first: that of the signature, and of a claim the one that it holds. It is
-	// not verified; see [VerifyChain]. Nil when it does not parse.
+	// Chain is the origin's, or of a link the next proxy's, leaf first: that of the signature, and of a claim the one
+	// that it holds. It is not verified; see [VerifyChain]. Nil when it does not parse.
 	Chain []*x509.Certificate
 	// Transcript and Statement are what the origin signed: one of them, or none for a claim.
 	Transcript *TranscriptExplanation

@@ -65,8 +65,8 @@ func NewTunnel(cfg *Config) *Tunnel {
 }
 
 // Feed reads the next bytes of direction d and keeps none of them. release is how many of all the bytes
-// of d so far may leave; it only grows, and it is always a whole number of records, or of units with Config.Plain. err is a *[KillError]
-// when nothing more may leave than release says, in either direction, and stays so.
+// of d so far may leave; it only grows, and it is always a whole number of records, or of units with Config.Plain.
+// err is a *[KillError] when nothing more may leave than release says, in either direction, and stays so.
 func (t *Tunnel) Feed(d frames.Direction, p []byte) (release int64, err error) {
 	s := &t.sides[d]
 	t.mu.Lock()
@@ -101,8 +101,9 @@ func (t *Tunnel) Feed(d frames.Direction, p []byte) (release int64, err error) {
 }
 
 // End says that the sender of direction d ended it. Nil: a legal end, after close_notify or a fatal
-// alert, between exchanges, or, with Config.Plain, of a body without a length; what is still held may be released later. io.ErrUnexpectedEOF: a record, a
-// message, or a unit in front of close_notify is cut, and what was released stays as it is. A *[KillError]: the tunnel is killed.
+// alert, between exchanges, or, with Config.Plain, of a body without a length; what is still held may be released
+// later. io.ErrUnexpectedEOF: a record, a message, or a unit in front of close_notify is cut, and what was released
+// stays as it is. A *[KillError]: the tunnel is killed.
 func (t *Tunnel) End(d frames.Direction) error {
 	s := &t.sides[d]
 	t.mu.Lock()
