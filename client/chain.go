@@ -11,6 +11,7 @@ import (
 
 	"vitrine/frames"
 	"vitrine/internal/evidence"
+	"vitrine/internal/fields"
 	"vitrine/internal/pki"
 	"vitrine/internal/tlsmsg"
 	"vitrine/internal/verdict"
@@ -33,7 +34,6 @@ func (m *member) leaf() *x509.Certificate { return m.certs[0] }
 type path struct {
 	members []*member
 	asked   []*member
-	stops   []func() bool // of until
 }
 
 // leaves is the proxies of an offer: s's, and the members.
@@ -94,9 +94,17 @@ func (d *Dialer) along(ctx context.Context, s *session, a *attempt) (t *Tunnel, 
 	a.path.members = nil
 	known := s.path.get()
 	for i, m := range known {
-		if err := d.join(ctx, s, a, &evidence.Link{Certs: m.certs, Proxy: m.certs[0], Name: m.name}, i+1); err != nil {
+		err := d.join(ctx, s, a, &evidence.Link{Certs: m.certs, Proxy: m.certs[0], Name: m.name}, i+1)
+		if err == nil {
+			continue
+		}
+		// By now the way may lead around that one, or to its successor: the next attempt finds out, or this one.
+		s.path.set(nil)
+		if trust, ok := errors.AsType[*TrustError](err); !ok || trust.Party != PartyProxy {
 			return nil, nil, err
 		}
+		known = known[:i]
+		break
 	}
 	// Each round adds a proxy, or replaces some that are no longer what they were. Who finds ever new ones does
 	// not make us go on for ever.
@@ -118,6 +126,11 @@ func (d *Dialer) along(ctx context.Context, s *session, a *attempt) (t *Tunnel, 
 			a.path.members = nil
 			a.rep.Proxies = a.rep.Proxies[:1]
 			continue
+		}
+		if refused != nil && len(a.path.members) > 0 {
+			// An exchange without a tunnel would be under the agreement to the first proxy alone, whatever this
+			// one offers.
+			refused.options = slices.DeleteFunc(slices.Clone(refused.options), func(m fields.Mode) bool { return m == fields.Split })
 		}
 		return t, refused, err
 	}
@@ -147,21 +160,16 @@ func (d *Dialer) intactAlong(ctx context.Context, s *session, a *attempt) (*Tunn
 		if t != nil {
 			t.Close()
 		}
-		a.path.stop()
 		d.hop1.closeIdle()
 		d.inners.Clear()
 		return nil, nil, end.trust()
 	}
 	if t == nil {
-		a.path.stop()
 		return nil, refused, err
 	}
 	for _, m := range t.members {
 		t.agreeIn(&t.beside, m.agreement)
 	}
-	t.mu.Lock()
-	t.unwatch, a.path.stops = append(t.unwatch, a.path.stops...), nil
-	t.mu.Unlock()
 	return t, nil, err
 }
 
@@ -267,37 +275,18 @@ func (t *Tunnel) firstLets() bool {
 	return slices.ContainsFunc(t.under, func(a *Agreement) bool { return a.Credentials })
 }
 
-// until is closed when any agreement of the path ends; nil where none can.
-func (a *attempt) until() <-chan struct{} {
-	var ends []context.Context
+// until is channels of which one is closed when an agreement of the path ends.
+func (a *attempt) until() []<-chan struct{} {
+	var ends []<-chan struct{}
 	if a.agreement.Ends != nil {
-		ends = append(ends, a.agreement.Ends)
+		ends = append(ends, a.agreement.Ends.Done())
 	}
 	for _, m := range a.path.members {
 		if m.agreement.Ends != nil {
-			ends = append(ends, m.agreement.Ends)
+			ends = append(ends, m.agreement.Ends.Done())
 		}
 	}
-	switch len(ends) {
-	case 0:
-		return nil
-	case 1:
-		return ends[0].Done()
-	}
-	over := make(chan struct{})
-	shut := sync.OnceFunc(func() { close(over) })
-	for _, end := range ends {
-		a.path.stops = append(a.path.stops, context.AfterFunc(end, shut))
-	}
-	return over
-}
-
-// stop ends what until began, for a tunnel that did not come to be.
-func (p *path) stop() {
-	for _, stop := range p.stops {
-		stop()
-	}
-	p.stops = nil
+	return ends
 }
 
 // A killer is the proxy that killed a tunnel, and why.

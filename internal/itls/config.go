@@ -48,9 +48,9 @@ type Config struct {
 	// Callbacks judge a resumed peer as they do any other. Default: none is kept, none is resumed.
 	Sessions *SessionCache
 
-	// SessionsUntil, when it is closed, ends the sessions that this connection leaves in Sessions.
+	// SessionsUntil, when any of it is closed, ends the sessions that this connection leaves in Sessions.
 	// Default: nil, which ends none.
-	SessionsUntil <-chan struct{}
+	SessionsUntil []<-chan struct{}
 
 	// Tickets lets a server resume. It sends one ticket for a session, unless the client's chain makes
 	// it larger than 2 KiB, and takes those for the same server name, certificate, application

@@ -40,7 +40,7 @@ type Session struct {
 	roots  *x509.CertPool        // those that chains were verified with
 	chains [][]*x509.Certificate // nil when it is to be verified anew
 
-	until <-chan struct{} // Config.SessionsUntil
+	until []<-chan struct{} // Config.SessionsUntil
 }
 
 // ServerName is what Config.TLS.ServerName was.
@@ -63,12 +63,14 @@ func (s *Session) Ends() time.Time { return s.ends }
 
 // fresh says whether the session may be offered now. A clock that went back says nothing about its age.
 func (s *Session) fresh(now time.Time) bool {
-	select {
-	case <-s.until:
-		return false
-	default:
-		return !now.Before(s.received) && now.Before(s.ends)
+	for _, until := range s.until {
+		select {
+		case <-until:
+			return false
+		default:
+		}
 	}
+	return !now.Before(s.received) && now.Before(s.ends)
 }
 
 // age is the obfuscated_ticket_age of now (RFC 8446, section 4.2.11.1).

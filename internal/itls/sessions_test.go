@@ -59,7 +59,7 @@ func TestSessionCache(t *testing.T) {
 	}
 	ended := make(chan struct{})
 	until := numbered(1, 1)
-	until.until = ended
+	until.until = []<-chan struct{}{ended}
 	c.Add(until)
 	close(ended)
 	if c.takeAt(1, 1500) != -1 {
@@ -116,7 +116,7 @@ func TestTicketsOfForgottenTimes(t *testing.T) {
 		t.Error("the ticket was kept")
 	}
 	ended := make(chan struct{})
-	cc.SessionsUntil = ended
+	cc.SessionsUntil = []<-chan struct{}{make(chan struct{}), ended}
 	meet(t, cc, sc)
 	if !resumes(t, cc, sc) {
 		t.Error("nothing was kept")
