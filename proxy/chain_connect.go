@@ -43,6 +43,9 @@ func (s *session) place(req *hop.Request, er *evidence.Request, next *nextProxy)
 		return 0, denied("a proxy that asks its clients for no certificate cannot be behind another one")
 	case pki.LeafHash(leaf) != path[at-1]:
 		return 0, denied("hop 1 does not come from the proxy that evidence-request names before this one")
+	case pki.RefuseProxyAsOrigin(leaf) == nil:
+		// Its verdicts would become ours.
+		return 0, denied("what evidence-request names before this proxy is no proxy")
 	}
 	return at, nil
 }
@@ -268,8 +271,11 @@ func (s *session) chainedBlind(ctx context.Context, in hop.Incoming, t *Target) 
 		resp, stream, err := s.openNext(ctx, t, up, &hop.Request{Authority: t.Authority, Header: s.onward(in.Request().Header)})
 		if err == nil && stream == nil {
 			var a *answer
-			if a, err = s.relayed(t, up, resp, []fields.Mode{fields.Intact, fields.Blind}); err == nil {
-				err = a
+			var modes []fields.Mode
+			if modes, err = s.modes(t.Authority); err == nil {
+				if a, err = s.relayed(t, up, resp, modes); err == nil {
+					err = a
+				}
 			}
 		}
 		if err == nil {

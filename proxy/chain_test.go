@@ -197,6 +197,12 @@ func TestWhoStandsBeforeTheProxy(t *testing.T) {
 	}
 	st.connect(s, authority, path([32]byte{1}, pki.LeafHash(before.Leaf))).says(http.StatusOK, "")
 	o.next(t)
+	// An ordinary client does not read, and its word that somebody killed is not to become this proxy's.
+	user, err := st.proxies.Client("user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.connect(st.client(&user), authority, path(pki.LeafHash(user.Leaf))).says(http.StatusForbidden, "http_request_denied")
 }
 
 // A kill is passed on for proxies of the path alone: an origin has none to say, and neither has a client.
