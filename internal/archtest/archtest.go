@@ -76,7 +76,16 @@ var walls = []wall{
 		from: []string{"internal/..."}, but: joiners, never: []string{"client/...", "proxy/...", "origin/..."},
 		why: "imports point down from the roles",
 	},
+	{from: []string{"proxy/..."}, never: []string{"internal/httpsig/..."}, why: "what an origin signs is not the proxy's to make or to judge"},
+	{
+		from: []string{"internal/hop/...", "internal/evidence/...", "internal/verdict/..."}, never: []string{"internal/httpsig/..."},
+		why: "signed responses are between an origin and a client",
+	},
 	{from: []string{"..."}, but: []string{"cmd/..."}, never: []string{"cmd/..."}, why: "a command has no logic to lend"},
+	{
+		from: []string{"..."}, but: []string{"cmd/..."}, never: []string{"client/gateway/..."},
+		why: "what fetches for whoever asks on this machine is for a program that its user has started",
+	},
 	{
 		from: []string{"..."}, but: []string{"cmd/vitrine/...", "internal/testnet/...", "internal/hostile/..."}, never: []string{"internal/hostile/..."},
 		why: "code that changes bytes is for demonstrations and tests",

@@ -94,6 +94,12 @@ func TestEachRuleCanFail(t *testing.T) {
 		{"tlsmsg to frames", []archtest.Package{pkg("vitrine/internal/tlsmsg", "vitrine/frames"), pkg("vitrine/frames")}, "vitrine/internal/tlsmsg -> vitrine/frames:"},
 		{"vectors to others", []archtest.Package{pkg("vitrine/spec/vectors", "example.org/other")}, "vitrine/spec/vectors -> example.org/other:"},
 		{"library to command", []archtest.Package{pkg("vitrine/client", "vitrine/cmd/vitrine"), pkg("vitrine/cmd/vitrine")}, "vitrine/client -> vitrine/cmd/vitrine:"},
+		{"proxy to signatures", []archtest.Package{pkg("vitrine/proxy", "vitrine/internal/httpsig"), pkg("vitrine/internal/httpsig")}, "vitrine/proxy -> vitrine/internal/httpsig:"},
+		{"below proxy to signatures", []archtest.Package{pkg("vitrine/proxy/policy", "vitrine/internal/httpsig"), pkg("vitrine/internal/httpsig")}, "vitrine/proxy/policy -> vitrine/internal/httpsig:"},
+		{"evidence to signatures", []archtest.Package{pkg("vitrine/internal/evidence", "vitrine/internal/httpsig"), pkg("vitrine/internal/httpsig")}, "vitrine/internal/evidence -> vitrine/internal/httpsig:"},
+		{"a carrier to signatures", []archtest.Package{pkg("vitrine/internal/hop/h2", "vitrine/internal/httpsig"), pkg("vitrine/internal/httpsig")}, "vitrine/internal/hop/h2 -> vitrine/internal/httpsig:"},
+		{"client to its gateway", []archtest.Package{pkg("vitrine/client", "vitrine/client/gateway"), pkg("vitrine/client/gateway")}, "vitrine/client -> vitrine/client/gateway:"},
+		{"consent to the gateway", []archtest.Package{pkg("vitrine/client/consent", "vitrine/client/gateway"), pkg("vitrine/client/gateway")}, "vitrine/client/consent -> vitrine/client/gateway:"},
 		{"proxy to hostile", []archtest.Package{pkg("vitrine/proxy", "vitrine/internal/hostile"), pkg("vitrine/internal/hostile")}, "vitrine/proxy -> vitrine/internal/hostile:"},
 		{"another command to hostile", []archtest.Package{pkg("vitrine/cmd/other", "vitrine/internal/hostile"), pkg("vitrine/internal/hostile")}, "vitrine/cmd/other -> vitrine/internal/hostile:"},
 		{"the module's root to hostile", []archtest.Package{pkg("vitrine", "vitrine/internal/hostile"), pkg("vitrine/internal/hostile")}, "vitrine -> vitrine/internal/hostile:"},
@@ -109,6 +115,10 @@ func TestEachRuleCanFail(t *testing.T) {
 		}, ""},
 		{"testnet to all", []archtest.Package{
 			pkg("vitrine/internal/testnet", "vitrine/client", "vitrine/proxy", "vitrine/internal/hostile"), pkg("vitrine/client"), pkg("vitrine/proxy"), pkg("vitrine/internal/hostile"),
+		}, ""},
+		{"signatures to the two that they are for", []archtest.Package{
+			pkg("vitrine/cmd/vitrine", "vitrine/client/gateway", "vitrine/origin"), pkg("vitrine/client/gateway", "vitrine/client"),
+			pkg("vitrine/client", "vitrine/internal/httpsig"), pkg("vitrine/origin", "vitrine/internal/httpsig"), pkg("vitrine/internal/httpsig"),
 		}, ""},
 		{"a name that begins alike", []archtest.Package{pkg("vitrine/client", "vitrine/proxyproto"), pkg("vitrine/proxyproto")}, ""},
 		{"longest file", []archtest.Package{{Path: "vitrine/client", Files: []archtest.File{{Name: "a.go", Lines: 600}, {Name: "b.go", Doc: "Package client."}}}}, ""},
