@@ -42,8 +42,8 @@ func (x *exchange) connect(w *stallWriter, r *http.Request) {
 		return
 	}
 	u := url.URL{Host: r.Host}
-	if u.Port() == "" {
-		x.refuse(w, r, http.StatusBadRequest, "a CONNECT names a host and a port")
+	if u.Port() == "" || r.RequestURI != r.Host {
+		x.refuse(w, r, http.StatusBadRequest, "a CONNECT names a host and a port, and nothing else")
 		return
 	}
 	authority, err := authorityOf(u.Hostname(), u.Port())

@@ -50,7 +50,7 @@ func orDefault(s, preset string) string {
 
 func parsePort(s string) (int, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil || n == 0 {
+	if err != nil || s[0] == '0' {
 		return 0, fmt.Errorf("%q is no port", s)
 	}
 	return int(n), nil

@@ -58,7 +58,7 @@ var rules = %s;
 function FindProxyForURL(url, host) {
   var m = /^(http|https|ws|wss):\/\/(?:[^\/?#@]*@)?(\[[^\]]*\]|[^:\/?#]*)(?::([0-9]+))?/i.exec(url);
   if (!m) return "DIRECT";
-  var plain = !/s$/i.test(m[1]), name = m[2].toLowerCase(), port = m[3] || (plain ? "80" : "443");
+  var plain = !/s$/i.test(m[1]), name = m[2].toLowerCase().replace(/\.$/, ""), port = m[3] || (plain ? "80" : "443");
   if (plain && port === "80") port = "443"; // what the gateway fetches then
   for (var i = 0; i < rules.length; i++) {
     var r = rules[i];

@@ -17,6 +17,9 @@ func TestThePACFileHasTheHosts(t *testing.T) {
 		}
 		want := `[{"name":"shop.example","below":false,"port":""},{"name":"wide.example","below":true,"port":"8443"},` +
 			`{"name":"[2001:db8::1]","below":false,"port":""},{"name":"[2001:db8::2]","below":false,"port":"8443"},{"name":"","below":false,"port":""}]`
+		if !strings.Contains(body, `name = m[2].toLowerCase().replace(/\.$/, "")`) {
+			t.Error("a name with a dot at its end, which is the same host, goes past the gateway")
+		}
 		if !strings.Contains(body, "var rules = "+want+";\n") || !strings.Contains(body, fmt.Sprintf("return %q", "PROXY "+r.proxy)) || strings.Contains(body, "%!") {
 			t.Error(body)
 		}

@@ -80,6 +80,8 @@ func (x *exchange) mapped(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Scheme != "" && r.URL.Scheme != "http" || !x.endpoint.isOwn(r.Host):
 		x.refuse(w, r, http.StatusMisdirectedRequest, "here is "+x.endpoint.host()+" alone, which stands for https://"+trim443(x.endpoint.origin))
+	case r.URL.Scheme != "" && r.URL.Host == "" || r.URL.User != nil || r.URL.Path == "*" && r.Method != http.MethodOptions:
+		x.refuse(w, r, http.StatusBadRequest, "a request names a path, and no user")
 	case x.endpoint.fromElsewhere(r):
 		x.refuse(w, r, http.StatusForbidden, "a page of another site may not use "+x.endpoint.host()+"; who wants to go there types the address")
 	default:
@@ -165,7 +167,7 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery = pr.In.URL.RawQuery // whatever it means to the origin
 	// Who is in front of the program is the program's to say.
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if values := pr.In.Header[name]; values != nil {
+		if values := pr.In.Header[name]; values != nil && !httpguts.HeaderValuesContainsToken(pr.In.Header["Connection"], name) {
 			out.Header[name] = values
 		}
 	}

@@ -93,3 +93,68 @@ func TestAConnectionIsKeptBehindContent(t *testing.T) {
 		}
 	}
 }
+
+// What has no one meaning is refused, and nothing leaves.
+func TestRequestsOfTwoMeanings(t *testing.T) {
+	r := newRig(t, answer(hello), nil)
+	mapped := r.serve(func(ln net.Listener) error { return r.g.ServeMap(ln, "https://shop.example") })
+	r.g.up.carry = nil // it is not called
+	host := "\nHost: " + mapped + "\n\n"
+	for _, x := range []struct {
+		addr, request string
+		status        int
+	}{
+		{mapped, "GET http:evil HTTP/1.1" + host, 400},
+		{mapped, "GET http:///evil HTTP/1.1" + host, 400},
+		{mapped, "GET http://u:hunter2@" + mapped + "/ HTTP/1.1" + host, 400},
+		{mapped, "GET * HTTP/1.1" + host, 400},
+		{mapped, "GET / HTTP/1.1\nHost: 127.0.0.1:0" + portOf(mapped) + "\n\n", 421},
+		{mapped, "GET / HTTP/1.1\nHost: localhost.:" + portOf(mapped) + "\n\n", 421},
+		{mapped, "GET / HTTP/1.1\nHost: [::ffff:127.0.0.1]:" + portOf(mapped) + "\n\n", 421},
+		{r.proxy, "GET http:shop.example/ HTTP/1.1\nHost: shop.example\n\n", 400},
+		{r.proxy, "GET http://shop.example:0443/ HTTP/1.1\nHost: shop.example\n\n", 400},
+		{r.proxy, "GET http://shop.example./ HTTP/1.1\nHost: shop.example\n\n", 400},
+		{r.proxy, "CONNECT u:hunter2@shop.example:443 HTTP/1.1\nHost: shop.example:443\n\n", 400},
+		{r.proxy, "CONNECT /path HTTP/1.1\nHost: shop.example:443\n\n", 400},
+		{r.proxy, "CONNECT shop.example:443/path HTTP/1.1\nHost: shop.example:443\n\n", 400},
+		{r.proxy, "CONNECT shop.example:443?q HTTP/1.1\nHost: shop.example:443\n\n", 400},
+		{r.proxy, "CONNECT shop.example.:443 HTTP/1.1\nHost: shop.example:443\n\n", 400},
+		{r.proxy, "CONNECT [fe80::1%25lo]:443 HTTP/1.1\nHost: shop.example:443\n\n", 400},
+		{r.proxy, "CONNECT 127.1:443 HTTP/1.1\nHost: shop.example:443\n\n", 400},
+		{r.proxy, "CONNECT shop.example:0443 HTTP/1.1\nHost: shop.example:443\n\n", 400},
+	} {
+		resp, body := r.ask(x.addr, x.request)
+		if resp.StatusCode != x.status || resp.Header.Get(LevelField) != NoLevel || strings.Count(body, "\n") != 1 || strings.Contains(body, "hunter2") {
+			t.Errorf("%q: %d %v %q", x.request, resp.StatusCode, resp.Header, body)
+		}
+	}
+	r.untouched()
+	if resp, _ := r.ask(mapped, "OPTIONS * HTTP/1.1"+host); resp.StatusCode != 200 || r.took().URL.RequestURI() != "*" {
+		t.Error(resp.Status)
+	}
+	r.g.Close()
+	if strings.Contains(r.log.String(), "hunter2") {
+		t.Error("a password is in the log")
+	}
+}
+
+// A field that the program names for its next hop alone goes no further, whichever it is.
+func TestWhatIsForTheGatewayAloneStays(t *testing.T) {
+	r := newRig(t, answer(hello), nil)
+	r.ask(r.proxy, "GET http://shop.example/ HTTP/1.1\nHost: x\nConnection: x-forwarded-for, Cookie\nX-Forwarded-For: 192.0.2.7\nX-Forwarded-Host: a\nCookie: a=b\n\n")
+	if h := r.took().Header; h["X-Forwarded-For"] != nil || h["Cookie"] != nil || h.Get("X-Forwarded-Host") != "a" {
+		t.Error(h)
+	}
+}
+
+// What is no status of a response is an error that says so.
+func TestAStatusThatIsNone(t *testing.T) {
+	for _, status := range []int{0, 42, 100, 199, 1000} {
+		r := newRig(t, func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: status, Proto: "HTTP/1.1", Header: http.Header{}, Body: io.NopCloser(strings.NewReader("x")), ContentLength: 1, Request: req}, nil
+		}, nil)
+		if resp, body := r.ask(r.proxy, "GET http://shop.example/ HTTP/1.1\nHost: x\n\n"); resp.StatusCode != 502 || resp.Header.Get(ErrorField) != "other" || !strings.Contains(body, "status") {
+			t.Errorf("%d: %s %q", status, resp.Status, body)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -21,6 +22,9 @@ func (g *Gateway) rewriteResponse(resp *http.Response) error {
 	level := string(g.up.levelOf(resp))
 	if level == "" {
 		return errNoLevel
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 999 { // net/http, which reads such, does not write it
+		return fmt.Errorf("the origin answers with status %d, which is none of a response", resp.StatusCode)
 	}
 	x.level = level
 	h := resp.Header
