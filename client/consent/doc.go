@@ -16,8 +16,8 @@
 //	prompt := &consent.Prompt{Store: store, In: tty, Out: tty}
 //	tr := &client.Transport{Consent: prompt, Choose: prompt.Choose, Memory: store}
 //
-// A Store is also the memory of what was reached at intact, in a file of its own beside the grants, so that less than
-// that needs the user whichever program asks.
+// A Store is also the memory of what was reached at intact, or with signed responses, in a file of its own beside the
+// grants, so that less than that needs the user whichever program asks.
 //
 // A grant lets one proxy read what is said to some hosts, until a time. The proxy is known by the key of the
 // root that vouches for it and by its name; a new certificate of the same proxy needs no new grant. What is

@@ -31,7 +31,7 @@ func fetchCommand(std stdio) *cli.Command {
 			"   direct    the same, without the proxy\n" +
 			"--level names the levels that you accept, and no other is used. With ask among them you are asked on the terminal\n" +
 			"when none of them can be had: what can be, and what each gives away. \"always\" is stored with the grants.\n" +
-			"What was reached at intact is remembered beside them, whatever --consent says: less than that is then an error,\n" +
+			"What was reached at intact or signed is remembered beside them, whatever --consent says: less is then an error,\n" +
 			"and ask says so. \"vitrine consent list\" prints it.\n\n" +
 			"Nothing goes through the proxy unless you agreed, for each host that a redirect leads to as well. --consent says where\n" +
 			"your word is:\n" +
