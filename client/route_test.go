@@ -268,3 +268,18 @@ func TestRoutesAreBounded(t *testing.T) {
 		t.Errorf("%d routes, the first to %s", len(rs.list), rs.list[0].authority)
 	}
 }
+
+// spec: CLI-36
+func TestEvidenceServesItsOwnAuthorityAlone(t *testing.T) {
+	var rs routes
+	d, a, now := new(Dialer), &attempt{agreement: new(Agreement)}, time.Now()
+	rs.release(rs.add(d, a, &route{authority: "a.example:443", shared: true, at: now}), now)
+	for _, authority := range []string{"b.example:443", "a.example:8443", "a.example", ""} {
+		if rs.take(authority, now) != nil {
+			t.Errorf("evidence about a.example:443 serves a request to %q", authority)
+		}
+	}
+	if rs.take("a.example:443", now) == nil {
+		t.Error("evidence does not serve its own authority")
+	}
+}
