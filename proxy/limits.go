@@ -25,7 +25,8 @@ type Limits struct {
 	// Dials bounds the hop-2 connections that are being made at once; more wait. It stops CONNECTs to
 	// addresses that never answer from using up descriptors. Default: 256.
 	Dials int
-	// Upstreams bounds the hop-2 connections that are open at once. Default: 4,096.
+	// Upstreams bounds the hop-2 connections that are open at once. Default: 4,096. Of those to an UpstreamProxy a
+	// client can have a part of a part of Connections: to that proxy all clients of this one are one.
 	Upstreams int
 	// Addresses bounds how many addresses of a name are tried. It stops a name with a thousand
 	// addresses from being a port scanner. Default: 8.

@@ -30,6 +30,7 @@ type pool struct {
 	shared int
 	max    int
 	part   int // of max, for one client
+	onward int // of those to a next proxy, for one client
 	idle   time.Duration
 
 	mu      sync.Mutex
@@ -79,10 +80,12 @@ type slot struct {
 
 func newPool(life context.Context, l *Limits) *pool {
 	return &pool{
-		life:    life,
-		shared:  l.Shared,
-		max:     l.Upstreams,
-		part:    l.part(l.Upstreams),
+		life:   life,
+		shared: l.Shared,
+		max:    l.Upstreams,
+		part:   l.part(l.Upstreams),
+		// To the next proxy all our clients are one. It is taken to allow one as many connections as we do.
+		onward:  l.part(l.part(l.Connections)),
 		idle:    l.PoolIdle,
 		entries: make(map[poolKey]*poolEntry),
 		slots:   make(map[*slot]struct{}),
@@ -133,7 +136,11 @@ func (p *pool) find(key poolKey, fresh bool) (up *Upstream, wait, own *dialing, 
 			return nil, e.dialing, nil, nil
 		}
 	}
-	if !p.enter(key.client) {
+	part := p.part
+	if key.next != nil {
+		part = min(part, p.onward)
+	}
+	if !p.enter(key.client, part) {
 		return nil, nil, nil, errUpstreamsFull
 	}
 	if e == nil {
@@ -146,9 +153,10 @@ func (p *pool) find(key poolKey, fresh bool) (up *Upstream, wait, own *dialing, 
 	return nil, nil, own, nil
 }
 
-// enter counts one more connection, still to be made, as client's, if there is room for it.
-func (p *pool) enter(client string) bool {
-	if p.clients[client] >= p.part && !p.evict(func(who string) bool { return who == client }) {
+// enter counts one more connection, still to be made, as client's, if there is room for it: in all, and in part, which
+// the client's are to stay within.
+func (p *pool) enter(client string, part int) bool {
+	if p.clients[client] >= part && !p.evict(func(who string) bool { return who == client }) {
 		return false
 	}
 	if len(p.slots)+p.others >= p.max && !p.evict(func(string) bool { return true }) {
@@ -173,7 +181,7 @@ func (p *pool) reserve(client string) (release func(), err error) {
 	if p.closed {
 		return nil, errPoolClosed
 	}
-	if !p.enter(client) {
+	if !p.enter(client, p.part) {
 		return nil, errUpstreamsFull
 	}
 	return sync.OnceFunc(func() {

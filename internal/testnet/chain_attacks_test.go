@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -26,7 +27,7 @@ import (
 // Split does not go through a chain, whatever the first proxy offers: an exchange without a tunnel would be under
 // the consent to that one alone, credentials and all.
 //
-// spec: CLI-62 CLI-66
+// spec: CLI-62 CLI-66 CLI-68
 func TestSplitIsNotTakenBehindAChain(t *testing.T) {
 	for name, levels := range map[string][]client.Level{
 		"alone":       {client.Attested},
@@ -194,4 +195,34 @@ func TestConsentThatEndsBetweenTunnelsOfAChain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One client of a proxy cannot take all the connections that the next proxy allows it, and with them everybody
+// else's.
+//
+// spec: PRX-78
+func TestAClientBehindAProxyLeavesConnectionsToTheOthers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const most = 16 // that a proxy of 64 allows a client
+		names := []string{OriginHost}
+		for i := range most {
+			names = append(names, fmt.Sprintf("o%d.example", i))
+		}
+		c := newLine(t, 2, Config{Names: names}, func(_ *line, _ int, p *proxy.Proxy) { p.Limits.Connections = 4 * most })
+		greedy := c.NewDialer(nil)
+		opened := 0
+		for _, name := range names[1:] {
+			tunnel, err := greedy.DialTunnel(c.ctx, name+":443")
+			if err == nil {
+				opened++
+				defer tunnel.Close()
+			} else if u := wantError[*client.UnreachableError](t, err); u.ProxyError != fields.ErrorConnectionLimitReached {
+				t.Fatal(err)
+			}
+		}
+		if opened != most/4 {
+			t.Errorf("%d tunnels, want %d", opened, most/4)
+		}
+		c.mustGet("/", answer)
+	})
 }
