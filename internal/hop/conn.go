@@ -80,7 +80,11 @@ func (k *connSink) Data(b *Buffer) {
 func (k *connSink) Writable() {
 	k.mu.Lock()
 	k.change.Broadcast()
+	closed := k.closed
 	k.mu.Unlock()
+	if closed {
+		(*Conn)(k).giveUp()
+	}
 }
 
 func (k *connSink) End(err error) {

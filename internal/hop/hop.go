@@ -142,7 +142,7 @@ type Stream interface {
 	// order. A carrier, or a peer, without VERDICT gets the reset alone.
 	Kill(verdict []byte)
 
-	Queued() int // bytes accepted by Send and not yet written
+	Queued() int // bytes accepted by Send and not yet written; not 0 before the end that CloseSend asked for was, too
 }
 
 // A Sink is called on a goroutine of the carrier's, or of [Stream.Start]'s caller, and must not block:
@@ -151,7 +151,8 @@ type Stream interface {
 type Sink interface {
 	// Data brings the next bytes. The sink owns b.
 	Data(b *Buffer)
-	// Writable says that Queued fell below Limits.LowWater, after it had reached Limits.HighWater. After
+	// Writable says that Queued fell below Limits.LowWater, after it had reached Limits.HighWater, or that
+	// everything up to the end that CloseSend asked for was written. After
 	// End with io.EOF it still comes, since the sending side is open; there a reset of the stream causes
 	// it, too, and the next Send returns the reason.
 	Writable()

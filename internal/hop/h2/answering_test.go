@@ -430,13 +430,25 @@ func TestCompleteResponseStopsTheRequest(t *testing.T) {
 			x.Respond(&hop.Response{Status: 200}, false)
 			return x.SendTrailer(http.Header{"A": {"b"}})
 		},
+		"a Conn that was closed": func(x hop.Answering) error {
+			c := hop.NewConn(x)
+			x.Respond(&hop.Response{Status: 200}, false)
+			return c.Close()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				p := rawClient(t, &Config{Ordinary: true}).greet()
 				x := p.posted(1)
+				conn := name == "a Conn that was closed"
+				if conn { // more than a Conn waits for
+					p.must(p.fr.WriteData(1, false, make([]byte, 10<<10)))
+					p.alive()
+				}
 				sink := newCollector()
-				x.Start(sink)
+				if !conn {
+					x.Start(sink)
+				}
 				p.must(finish(x))
 				ended := false
 				for {
@@ -455,6 +467,10 @@ func TestCompleteResponseStopsTheRequest(t *testing.T) {
 						p.headers(1, true, "on", "its way")
 						p.alive()
 						var reset *hop.ResetError
+						if conn {
+							settled(t, p.s)
+							return
+						}
 						if err := sink.wait(t); !errors.As(err, &reset) || reset.Code != hop.NoError || reset.Remote {
 							t.Error(err)
 						}

@@ -250,6 +250,7 @@ func (w *writer) finishWith(st *stream, trailer []hpack.HeaderField) error {
 	}
 	o.endQueued, o.trailer = true, trailer
 	o.ownEnd = o.ownEnd || trailer != nil
+	st.ending.Store(true)
 	w.ready(st)
 	return nil
 }
@@ -278,6 +279,7 @@ func (w *writer) abandon(st *stream, why error, how resetHow) (drop []*hop.Buffe
 	}
 	drop, o.queue, o.heads, o.trailer = o.queue, nil, nil, nil
 	st.queued.Store(0)
+	st.ending.Store(false)
 	roomLeft = true
 	if how.send && (o.headSent || !st.local) {
 		reset := control{kind: sendReset, id: st.id, st: st, code: how.code}

@@ -39,6 +39,7 @@ type stream struct {
 	local  bool          // we opened it
 	halves atomic.Uint32 // that ended in good order
 	queued atomic.Int64  // bytes accepted by Send and not yet written
+	ending atomic.Bool   // CloseSend was called, and END_STREAM is not yet written
 	memory atomic.Int64  // behind Buffers that this stream has delivered
 
 	incoming *incoming // of a stream of the peer's
@@ -127,7 +128,13 @@ func (st *stream) ID() uint64 { return uint64(st.id) }
 func (st *stream) Session() hop.Session { return st.s }
 
 // Queued implements [hop.Stream].
-func (st *stream) Queued() int { return int(st.queued.Load()) }
+func (st *stream) Queued() int {
+	n := int(st.queued.Load())
+	if n == 0 && st.ending.Load() {
+		return 1 // a reset now would take END_STREAM's place
+	}
+	return n
+}
 
 // Watermarks implements [hop.Watermarks].
 func (st *stream) Watermarks() (high, low int) { return st.s.lim.HighWater, st.s.lim.LowWater }

@@ -340,6 +340,8 @@ func (w *writer) data(j *job) {
 	}
 	if j.end {
 		j.st.half(sendHalf)
+		j.st.ending.Store(false)
+		j.writable = true
 	}
 	if j.writable {
 		j.st.tellWritable()

@@ -363,6 +363,9 @@ func (s *Stream) writeLoop() {
 		closeWrite(s.conn)
 		s.mu.Lock()
 		s.sendDone = true
+		if s.err == nil && s.sink != nil {
+			s.postLocked(event{writable: true})
+		}
 	}
 	if len(s.queue) == 0 {
 		s.queue = nil
@@ -427,6 +430,9 @@ func (s *Stream) Abort(err error) {
 func (s *Stream) Queued() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.queued == 0 && s.closing && !s.sendDone && s.err == nil {
+		return 1
+	}
 	return s.queued
 }
 
