@@ -20,13 +20,14 @@ type requestBody struct {
 	x       *exchange
 	rest    []byte
 	ended   bool
-	left    int64       // bytes of a declared length behind which nothing is waited for; -1 for none
+	left    int64       // bytes of a declared length, which tells the origin where the end is; -1 for none
 	trailer http.Header // the request's; complete with io.EOF
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	for len(b.rest) == 0 {
-		if b.ended || b.left == 0 {
+	// With the last byte of a declared length the origin has the whole request, and the reader is to have seen its end.
+	for len(b.rest) == 0 || int64(len(b.rest)) == b.left && !b.ended {
+		if b.ended {
 			return 0, io.EOF
 		}
 		it, err := b.x.sluices[frames.ToOrigin].take()
@@ -34,28 +35,27 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		b.x.moved.Store(true)
-		b.rest = it.content
 		if it.kind == itemEnd {
 			maps.Copy(b.trailer, it.header)
 			b.ended = true
+			continue
 		}
+		b.rest = it.content
 	}
 	n := copy(p, b.rest)
 	b.rest = b.rest[n:]
 	if b.left < 0 {
 		return n, nil
 	}
-	// net/http does not keep a connection whose response is there long before the request's end.
 	if b.left -= int64(n); b.left == 0 {
-		return n, io.EOF
+		return n, io.EOF // at once: net/http does not keep a connection whose response is there long before that
 	}
 	return n, nil
 }
 
-// Close is called by net/http when all was read, or the origin wants no more. What is still to come in the first
-// case is the end, which the reader is to see.
+// Close is called by net/http when all was read, or the origin wants no more.
 func (b *requestBody) Close() error {
-	if !b.ended && b.left != 0 {
+	if !b.ended {
 		b.x.sluices[frames.ToOrigin].close()
 	}
 	return nil
