@@ -24,9 +24,9 @@ type ConsentRequest struct {
 }
 
 // Consent says what the user agrees to. Ask is called before each CONNECT, and before each request at a level
-// without a tunnel, after the proxy's certificate was verified, with the context of the request that it is for. It may ask, look up what is
-// stored, and be called from several goroutines at once. An error means no. [Once] is the simplest
-// Consent; package client/consent has those that ask and store.
+// without a tunnel, after the proxy's certificate was verified, with the context of the request that it is for. It
+// may ask, look up what is stored, and be called from several goroutines at once. An error means no. [Once] is the
+// simplest Consent; package client/consent has those that ask and store.
 type Consent interface {
 	Ask(ctx context.Context, req *ConsentRequest) (*Agreement, error)
 }

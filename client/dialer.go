@@ -35,8 +35,8 @@ type Dialer struct {
 	Certificates []tls.Certificate
 	// Levels is the set of levels that the user accepts. Default: {Intact}.
 	Levels []Level
-	// Consent is asked before each CONNECT and each request without a tunnel, and again before credentials leave where only reading was agreed
-	// to. Default: nobody consents, and no CONNECT leaves.
+	// Consent is asked before each CONNECT and each request without a tunnel, and again before credentials leave
+	// where only reading was agreed to. Default: nobody consents, and no CONNECT leaves.
 	Consent Consent
 	// Choose is asked when a proxy refuses with 470 and no accepted level can be had. It returns one of the
 	// offer's choices, which is then used as if it had been accepted, this once; "" or an error means no. A
@@ -113,7 +113,8 @@ func (t Timeouts) connect() time.Duration  { return orDefault(t.Connect, 30*time
 func (t Timeouts) inner() time.Duration    { return orDefault(t.Inner, 10*time.Second) }
 
 // DialTunnel opens a tunnel to authority, "host:port", at the best of the accepted levels that can be
-// had: intact before blind before direct; the others have no tunnels. ctx ends every wait; it has no effect on the tunnel afterwards.
+// had: intact before blind before direct; the others have no tunnels. ctx ends every wait; it has no effect on the
+// tunnel afterwards.
 func (d *Dialer) DialTunnel(ctx context.Context, authority string) (*Tunnel, error) {
 	rep := new(Report)
 	a, err := d.newAttempt(authority, rep)
@@ -256,7 +257,8 @@ func (d *Dialer) openBest(ctx context.Context, a *attempt) (*Tunnel, error) {
 	}
 }
 
-// through opens a tunnel over s, or sets a's route and returns neither a tunnel nor an error. Its error wraps *hop.RetryError when another session may do better.
+// through opens a tunnel over s, or sets a's route and returns neither a tunnel nor an error. Its error wraps
+// *hop.RetryError when another session may do better.
 func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, error) {
 	a.rep.Proxies, a.rep.Proxy = []ProxyReport{proxyReport(s.leaf, s.name)}, s.leaf
 	if err := d.askConsent(ctx, s, a); err != nil {

@@ -29,8 +29,8 @@
 // nonce of its own. A response that the origin signed is checked against the key in the evidence, the head before
 // RoundTrip returns and the content before the body's io.EOF, and loses what is not signed.
 //
-// Behind the proxy may be others that read too. Evidence leads to each: it is verified as the first one was, asked about, and
-// named in a new CONNECT. The report lists them with the hops between.
+// Behind the proxy may be others that read too. Evidence leads to each: it is verified as the first one was, asked
+// about, and named in a new CONNECT. The report lists them with the hops between.
 //
 // Failures are a [*KilledError], [*LevelError], [*IntegrityError], [*TrustError] or [*UnreachableError],
 // for errors.As, each with its [Report]. Nothing falls back: a level that the user did not name is never

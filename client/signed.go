@@ -129,8 +129,8 @@ func (e *splitExchange) verified() {
 	e.d.memory().Remember(e.route.authority, Signed)
 }
 
-// digestBody gives the request the digest of its content, which the origin signs with its response: without it a proxy could
-// change what the response answers.
+// digestBody gives the request the digest of its content, which the origin signs with its response: without it a
+// proxy could change what the response answers.
 func (x *exchange) digestBody() error {
 	if x.digested || x.body == nil || x.body == http.NoBody || len(x.req.Header.Values(httpsig.ContentDigest)) > 0 {
 		return nil

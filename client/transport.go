@@ -49,9 +49,9 @@ type Transport struct {
 	NoResumption      bool
 	Time              func() time.Time
 
-	// MaxTunnels bounds the tunnels that are open at once, idle ones and exchanges without a tunnel included; more requests wait. It
-	// stops a page of a thousand images from taking all streams of the proxy; where the proxy allows fewer,
-	// idle ones make room. Default: 64.
+	// MaxTunnels bounds the tunnels that are open at once, idle ones and exchanges without a tunnel included; more
+	// requests wait. It stops a page of a thousand images from taking all streams of the proxy; where the proxy
+	// allows fewer, idle ones make room. Default: 64.
 	MaxTunnels int
 	// IdleTimeout is how long a tunnel without an exchange is kept. Default: 90 s; below 0: not at all.
 	IdleTimeout time.Duration

@@ -43,7 +43,8 @@ func TestTheCompletionScriptsAreThoseOfTheCommands(t *testing.T) {
 	}
 }
 
-// TestEveryValueIsKnownToTheCompletion fails for a new flag or argument until somebody has decided what a shell offers for it.
+// TestEveryValueIsKnownToTheCompletion fails for a new flag or argument until somebody has decided what a shell
+// offers for it.
 func TestEveryValueIsKnownToTheCompletion(t *testing.T) {
 	free := []string{
 		"ADDR", "ADDR=URL", "DATA", "DATE", "DURATION", "HEX", "HOST", "HOST:PORT:ADDR:PORT", "'K: V'", "ID", "LABEL:LEN", "METHOD", "NAME", "P[,P...]", "PATTERN",

@@ -211,7 +211,8 @@ func answerOf(a *tlsmsg.InspectionAnswer) string {
 	return strconv.Itoa(int(a.HopPeer))
 }
 
-// spec: EVD-11 EVD-12 EVD-13 EVD-14 EVD-17 EVD-18 EVD-19 EVD-20 EVD-21 EVD-22 EVD-23 EVD-24 EVD-25 EVD-26 EVD-27 EVD-28 EVD-29 EVD-30 EVD-32
+// spec: EVD-11 EVD-12 EVD-13 EVD-14 EVD-17 EVD-18 EVD-19 EVD-20 EVD-21 EVD-22 EVD-23 EVD-24 EVD-25 EVD-26 EVD-27
+// EVD-28 EVD-29 EVD-30 EVD-32
 func TestVectorsVerifiedEvidence(t *testing.T) {
 	verify := func(t *testing.T, v vectors.Vector, check func(e *Evidence, v *Verifier) (*Result, error)) (map[string]string, []byte, error) {
 		e, err := Parse(v.Bytes)

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// The page loads what pages load: a style sheet with an image in it, scripts, an image, a frame, a module, JSON and a form of another
-// host. Behind all that its script reports what came of it.
+// The page loads what pages load: a style sheet with an image in it, scripts, an image, a frame, a module, JSON and a
+// form of another host. Behind all that its script reports what came of it.
 const browserPage = `<!DOCTYPE html>
 <title>shop</title>
 <link rel="stylesheet" href="/style.css">

@@ -144,8 +144,9 @@ func TestARevokedLevelEndsWhatIsOpen(t *testing.T) {
 	})
 }
 
-// One program reaches an origin at intact; to the next, somebody makes it look as if it spoke no inner sessions. It does not
-// go below, whatever its user accepts besides intact and whatever was stored before, until the user has been told.
+// One program reaches an origin at intact; to the next, somebody makes it look as if it spoke no inner sessions. It
+// does not go below, whatever its user accepts besides intact and whatever was stored before, until the user has been
+// told.
 //
 // spec: CLI-19 CLI-82 CLI-84
 func TestIntactIsNotForgottenBetweenPrograms(t *testing.T) {
