@@ -149,9 +149,11 @@ func (t *Tunnel) credentials() bool {
 func (t *Tunnel) standing() error {
 	t.mu.Lock()
 	var end *consentEnd
-	for _, a := range slices.Concat(t.under, t.beside) {
-		if end = a.ended(); end != nil {
-			break
+	for _, list := range [...][]*Agreement{t.under, t.beside} {
+		for _, a := range list {
+			if end == nil {
+				end = a.ended()
+			}
 		}
 	}
 	t.mu.Unlock()

@@ -78,7 +78,9 @@ func TestSplitIsNotTakenBehindAChain(t *testing.T) {
 func TestOptionsOfTheNextProxyAtBlind(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newLine(t, 2, Config{Client: func(_ *Net, tr *client.Transport) { tr.Levels = levels("blind") }},
-			func(_ *line, i int, p *proxy.Proxy) { p.Policy.Modes = [][]proxy.Mode{modes("blind"), modes("intact")}[i] })
+			func(_ *line, i int, p *proxy.Proxy) {
+				p.Policy.Modes = [][]proxy.Mode{modes("blind"), modes("intact")}[i]
+			})
 		_, _, err := c.get("/")
 		if e := wantError[*client.LevelError](t, err); len(e.Offered) > 0 {
 			t.Errorf("on offer: %v", e.Offered)
