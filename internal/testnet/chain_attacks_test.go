@@ -2,13 +2,16 @@ package testnet
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"testing"
@@ -21,6 +24,7 @@ import (
 	"vitrine/internal/hop"
 	"vitrine/internal/hostile"
 	"vitrine/internal/pki"
+	"vitrine/internal/tlsmsg"
 	"vitrine/proxy"
 )
 
@@ -227,4 +231,109 @@ func TestAClientBehindAProxyLeavesConnectionsToTheOthers(t *testing.T) {
 		}
 		c.mustGet("/", answer)
 	})
+}
+
+// The next proxy goes down under an exchange, and comes back with another certificate: who killed is known, and the
+// user is asked about nobody new.
+//
+// spec: PRX-76 CLI-61 CLI-64
+func TestTheNextProxyRestarts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newLine(t, 3, Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, answer)
+			if r.URL.Path == "/half" {
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}
+		})}, nil)
+		resp, err := c.Client.RoundTrip(c.request(c.ctx, http.MethodGet, "/half", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if _, err := io.ReadFull(resp.Body, make([]byte, len(answer))); err != nil {
+			t.Fatal(err)
+		}
+		c.proxies[1].Close()
+		_, err = io.ReadAll(resp.Body)
+		if k := wantError[*client.KilledError](t, err); !k.SignatureVerified || k.Proxy != chainHost(1) || k.Rule != "shutdown" {
+			t.Errorf("%+v", k)
+		}
+		if _, _, err := c.get("/"); class(err) != "unreachable:origin" {
+			t.Error(err)
+		}
+		p := c.proxyAt(chainHost(1))
+		p.ClientCAs, p.Upstream = c.proxies[1].ClientCAs, c.proxies[1].Upstream
+		c.StartProxy(p, chainHost(1))
+		c.asked = nil
+		rep := c.mustGet("/", answer)
+		if want := []string{chainHost(0), chainHost(1), chainHost(2)}; !slices.Equal(subjects(rep), want) || !slices.Equal(c.questions(), want) {
+			t.Errorf("proxies %v, asked about %v", subjects(rep), c.questions())
+		}
+	})
+}
+
+// Nobody kills in another's name: who says that the second proxy did needs that one's key.
+//
+// spec: CLI-64
+func TestTheFirstProxyKillsInTheNameOfTheSecond(t *testing.T) {
+	for name, tt := range map[string]struct {
+		says, signs int
+		want        string
+	}{
+		"by its own key":                     {1, 0, "killed without a verdict"},
+		"the second's key, and its own name": {0, 1, "killed without a verdict"},
+		"a stranger of the path":             {2, 0, "killed without a verdict"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var c *line
+				forge := func(_ uint64, p []byte) []byte {
+					v, err := frames.ParseSignedVerdict(p)
+					if err != nil {
+						t.Error(err)
+						return p
+					}
+					tbs, err := frames.ParseVerdictTBS(v.TBS)
+					if err != nil {
+						t.Error(err)
+						return p
+					}
+					leaf := [32]byte{1}
+					if tt.says < 2 {
+						leaf = pki.LeafHash(c.certs[tt.says].Leaf)
+					}
+					tbs.ProxyLeaf = leaf
+					if v.TBS, err = tbs.Append(nil); err != nil {
+						t.Error(err)
+						return p
+					}
+					key := c.certs[tt.signs].PrivateKey.(crypto.Signer)
+					content := tlsmsg.SignedContent("vitrine verdict v1", v.TBS)
+					if v.Signature, err = tlsmsg.Sign(rand.Reader, key, tls.SignatureScheme(v.Scheme), content); err != nil {
+						t.Error(err)
+						return p
+					}
+					if p, err = v.Append(nil); err != nil {
+						t.Error(err)
+					}
+					return p
+				}
+				c = newLine(t, 2, Config{Hop1: func(s hop.Session) hop.Session {
+					if s.Peer().PeerCertificate() != nil {
+						return s // the second's
+					}
+					return hostile.Lie(s, hostile.Lies{Verdict: forge})
+				}}, func(c *line, i int, _ *proxy.Proxy) {
+					if i == 0 {
+						c.read[i].response = killBody("no-combinations", "4711")
+					}
+				})
+				_, _, err := c.get("/")
+				if got := class(err); got != tt.want {
+					t.Errorf("%s: %v", got, err)
+				}
+			})
+		})
+	}
 }
