@@ -208,35 +208,15 @@ func (d *Dialer) askAbout(ctx context.Context, a *attempt, m *member) error {
 		}
 	}
 	if m.agreement == nil {
-		agreement, err := ask(ctx, d.Consent, m.request(a, a.levels))
+		agreement, err := ask(ctx, d.Consent, a.question(m.root, m.name, m.leaf(), a.levels))
 		if err != nil {
 			return err
 		}
 		m.agreement = agreement
 		a.path.asked = append(a.path.asked, m)
 	}
-	if end := m.agreement.ended(); end != nil {
-		return end.trust()
-	}
 	m.credentials = m.agreement.Credentials
-	sealed := slices.ContainsFunc(a.levels, func(l Level) bool { return !l.Readable() })
-	if len(a.fields) > 0 && !m.credentials && !sealed {
-		return keptBack(a.fields, nil)
-	}
-	return nil
-}
-
-// request is the question about m.
-func (m *member) request(a *attempt, levels []Level) *ConsentRequest {
-	return &ConsentRequest{
-		ProxyRootSPKI: m.root,
-		ProxyName:     m.name,
-		ProxySubject:  printable(m.leaf().Subject.String()),
-		Authority:     a.authority,
-		Levels:        slices.Clone(levels),
-		Fields:        slices.Clone(a.fields),
-		Words:         consentWords(m.name, a.authority, levels, a.fields),
-	}
+	return a.permitted(m.agreement, a.levels)
 }
 
 // askMembers asks about the credentials of a for each member of t that may not see them yet.
@@ -248,17 +228,9 @@ func (d *Dialer) askMembers(ctx context.Context, t *Tunnel, a *attempt) error {
 		if lets {
 			continue
 		}
-		agreement, err := ask(ctx, d.Consent, m.request(a, []Level{t.level}))
-		switch {
-		case err != nil && ctx.Err() != nil:
+		agreement, err := d.askCredentials(ctx, a, a.question(m.root, m.name, m.leaf(), []Level{t.level}))
+		if err != nil {
 			return err
-		case err != nil:
-			if trust, ok := err.(*TrustError); ok && trust.Party == PartyConsent {
-				err = trust.Err
-			}
-			return keptBack(a.fields, err)
-		case !agreement.Credentials:
-			return keptBack(a.fields, nil)
 		}
 		t.mu.Lock()
 		m.credentials = true

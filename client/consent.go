@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -113,6 +114,48 @@ func consentWords(name, authority string, levels []Level, credentials []string) 
 		s += fmt.Sprintf(" That includes passwords, cookies and tokens, which a reader can use elsewhere; here: %s.", strings.Join(credentials, ", "))
 	}
 	return s
+}
+
+// question is what the user is asked about the proxy of this root and name.
+func (a *attempt) question(root [32]byte, name string, leaf *x509.Certificate, levels []Level) *ConsentRequest {
+	return &ConsentRequest{
+		ProxyRootSPKI: root,
+		ProxyName:     name,
+		ProxySubject:  printable(leaf.Subject.String()),
+		Authority:     a.authority,
+		Levels:        slices.Clone(levels),
+		Fields:        slices.Clone(a.fields),
+		Words:         consentWords(name, a.authority, levels, a.fields),
+	}
+}
+
+// permitted is an error where an agreement has ended, or keeps back what a is to send at any of levels.
+func (a *attempt) permitted(agreement *Agreement, levels []Level) error {
+	if end := agreement.ended(); end != nil {
+		return end.trust()
+	}
+	sealed := slices.ContainsFunc(levels, func(l Level) bool { return !l.Readable() })
+	if len(a.fields) > 0 && !agreement.Credentials && !sealed {
+		return keptBack(a.fields, nil)
+	}
+	return nil
+}
+
+// askCredentials is ask for the credentials of a, where it was agreed before that the proxy reads.
+func (d *Dialer) askCredentials(ctx context.Context, a *attempt, req *ConsentRequest) (*Agreement, error) {
+	agreement, err := ask(ctx, d.Consent, req)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, err
+	case err != nil:
+		if trust, ok := err.(*TrustError); ok && trust.Party == PartyConsent {
+			err = trust.Err
+		}
+		return nil, keptBack(a.fields, err)
+	case !agreement.Credentials:
+		return nil, keptBack(a.fields, nil)
+	}
+	return agreement, nil
 }
 
 // ask calls c, and makes its refusal a [TrustError].

@@ -336,28 +336,13 @@ func (d *Dialer) readOrBelow(ctx context.Context, s *session, a *attempt) (t *Tu
 // through the proxy can be read, credentials that the user keeps back end it here.
 func (d *Dialer) askConsent(ctx context.Context, s *session, a *attempt) error {
 	if a.agreed == nil || *a.agreed != s.root || a.agreement.ended() != nil {
-		agreement, err := ask(ctx, d.Consent, &ConsentRequest{
-			ProxyRootSPKI: s.root,
-			ProxyName:     s.name,
-			ProxySubject:  printable(s.leaf.Subject.String()),
-			Authority:     a.authority,
-			Levels:        slices.Clone(a.may()),
-			Fields:        slices.Clone(a.fields),
-			Words:         consentWords(s.name, a.authority, a.may(), a.fields),
-		})
+		agreement, err := ask(ctx, d.Consent, a.question(s.root, s.name, s.leaf, a.may()))
 		if err != nil {
 			return err
 		}
 		a.agreed, a.agreement = &s.root, agreement
 	}
-	if end := a.agreement.ended(); end != nil {
-		return end.trust()
-	}
-	sealed := slices.ContainsFunc(a.may(), func(l Level) bool { return !l.Readable() })
-	if len(a.fields) > 0 && !a.agreement.Credentials && !sealed {
-		return keptBack(a.fields, nil)
-	}
-	return nil
+	return a.permitted(a.agreement, a.may())
 }
 
 // askAgain is for credentials that a is to send through t, which was opened before.
@@ -365,26 +350,9 @@ func (d *Dialer) askAgain(ctx context.Context, t *Tunnel, a *attempt) error {
 	if t.firstLets() {
 		return d.askMembers(ctx, t, a)
 	}
-	levels := []Level{t.level}
-	agreement, err := ask(ctx, d.Consent, &ConsentRequest{
-		ProxyRootSPKI: t.root,
-		ProxyName:     t.name,
-		ProxySubject:  printable(t.proxy.Subject.String()),
-		Authority:     a.authority,
-		Levels:        levels,
-		Fields:        slices.Clone(a.fields),
-		Words:         consentWords(t.name, a.authority, levels, a.fields),
-	})
-	switch {
-	case err != nil && ctx.Err() != nil:
+	agreement, err := d.askCredentials(ctx, a, a.question(t.root, t.name, t.proxy, []Level{t.level}))
+	if err != nil {
 		return err
-	case err != nil:
-		if trust, ok := err.(*TrustError); ok && trust.Party == PartyConsent {
-			err = trust.Err
-		}
-		return keptBack(a.fields, err)
-	case !agreement.Credentials:
-		return keptBack(a.fields, nil)
 	}
 	t.agree(agreement)
 	return d.askMembers(ctx, t, a)

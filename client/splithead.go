@@ -53,7 +53,7 @@ func splitRequest(req *http.Request, authority string) (*hop.Request, error) {
 	}
 	host := hostOf(req, authority)
 	if host != strings.TrimSuffix(authority, ":443") {
-		return nil, fmt.Errorf("client: the request's Host is not that of its URL")
+		return nil, errors.New("client: the request's Host is not that of its URL")
 	}
 	h := make(http.Header, len(req.Header)+4)
 	drop := append(hopByHop(), http.CanonicalHeaderKey(fields.EvidenceID), http.CanonicalHeaderKey(fields.EvidenceRequest))
@@ -67,7 +67,7 @@ func splitRequest(req *http.Request, authority string) (*hop.Request, error) {
 			h[name] = append(h[name], values...)
 		}
 	}
-	if headerHas(req.Header["Te"], "trailers") {
+	if httpguts.HeaderValuesContainsToken(req.Header["Te"], "trailers") {
 		h.Set("Te", "trailers")
 	}
 	if cookies := h["Cookie"]; len(cookies) > 1 {
@@ -136,11 +136,6 @@ func contentLength(h http.Header) int64 {
 		return -1
 	}
 	return int64(n)
-}
-
-// headerHas says whether a list of tokens has one, whatever its case.
-func headerHas(lines []string, token string) bool {
-	return httpguts.HeaderValuesContainsToken(lines, token)
 }
 
 // headerSize is that of RFC 9113, section 6.5.2.

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/http/httptrace"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"vitrine/internal/hop"
 )
@@ -38,7 +39,7 @@ func newUpload(e *splitExchange) *upload {
 	if u.length == 0 {
 		u.length = -1 // by net/http's convention, where there is a body
 	}
-	u.expect = expectsContinue(e.x.req.Header)
+	u.expect = httpguts.HeaderValuesContainsToken(e.x.req.Header["Expect"], "100-continue")
 	return u
 }
 
@@ -190,8 +191,4 @@ func readSpool(body io.Reader) ([]byte, error) {
 		err = errSpool
 	}
 	return p, err
-}
-
-func expectsContinue(h http.Header) bool {
-	return headerHas(h["Expect"], "100-continue")
 }
