@@ -261,6 +261,9 @@ func (x *exchange) respond(resp *http.Response) error {
 	if resp.ProtoMajor > 1 {
 		protocol = fmt.Sprint(resp.ProtoMajor)
 	}
+	for _, name := range x.kept.conn.connectionOptions() {
+		resp.Header.Del(name)
+	}
 	h := x.forwarded(protocol, resp.Header)
 	if slices.Equal(h["Cache-Control"], []string{"no-cache"}) && x.kept.conn.noCacheControl() {
 		delete(h, "Cache-Control")

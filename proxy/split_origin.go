@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -147,15 +148,27 @@ func (c *originConn) noCacheControl() bool {
 	return c.http1 && !c.head.found
 }
 
-// A headWatch looks for Cache-Control in the first final response's head, as it goes by.
-type headWatch struct {
-	line  [len("cache-control:")]byte // the beginning of the line
-	n     int                         // bytes of the line, at most len(line)+1
-	lines int
-	again bool // the head is of an interim response
-	found bool
-	done  bool
+// connectionOptions are the names in the response's Connection fields, which net/http does not show where one of them is
+// "close".
+func (c *originConn) connectionOptions() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.FieldsFunc(string(c.head.options), func(r rune) bool { return strings.ContainsRune(", \t", r) })
 }
+
+// A headWatch looks for Cache-Control and Connection in the first final response's head, as it goes by.
+type headWatch struct {
+	line    [len("cache-control:")]byte // the beginning of the line
+	n       int                         // bytes of the line, at most len(line)
+	lines   int
+	again   bool // the head is of an interim response
+	found   bool
+	in      bool   // the line is Connection, behind its colon
+	options []byte // the values of Connection, with commas between
+	done    bool
+}
+
+const connectionField = "connection:"
 
 func (w *headWatch) read(p []byte) {
 	for _, c := range p {
@@ -165,12 +178,19 @@ func (w *headWatch) read(p []byte) {
 		case c == '\n':
 			w.end()
 		case c == '\r':
+		case w.n == 0 && w.in && (c == ' ' || c == '\t'): // a folded line goes on where the last one ended
+			w.n = len(w.line)
+		case w.in && w.n > 0:
+			if len(w.options) < maxOriginHead {
+				w.options = append(w.options, c)
+			}
 		case w.n < len(w.line):
 			if 'A' <= c && c <= 'Z' {
 				c += 'a' - 'A'
 			}
 			w.line[w.n] = c
 			w.n++
+			w.in = w.n == len(connectionField) && !w.again && string(w.line[:w.n]) == connectionField
 		}
 	}
 }
@@ -178,7 +198,9 @@ func (w *headWatch) read(p []byte) {
 // end is called at the end of a line.
 func (w *headWatch) end() {
 	line := string(w.line[:w.n])
-	w.n = 0
+	if w.n = 0; w.in {
+		w.options = append(w.options, ',')
+	}
 	w.lines++
 	switch {
 	case line == "" && w.lines > 1:

@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"vitrine/internal/evidence"
+	"vitrine/internal/fields"
+	"vitrine/internal/hop"
+)
+
+// A connection to one port of a host is not for requests to another, whose evidence would have been of it.
+//
+// spec: PRX-55
+func TestAKeptConnectionIsForItsAuthorityAlone(t *testing.T) {
+	const other = originName + ":8443"
+	st := newStage(t, withSplit, func(p *Proxy) { p.Targets.Ports = []int{443, 8443} })
+	origin := st.stock(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "h2")
+	st.mu.Lock()
+	st.listeners["192.0.1.1:8443"] = st.listeners["192.0.1.1:443"]
+	st.mu.Unlock()
+	c := st.split()
+	resp, _ := c.get("/", func(r *hop.Request) {
+		r.Authority = other
+		p, err := evidence.NewRequest(st.offer(other), originName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(p))
+	})
+	c.isOwn(resp, 470, fields.ErrorHTTPRequestDenied)
+	if n := origin.counts(); len(n) != 0 || st.dials() != 2 {
+		t.Errorf("the origin saw %v requests, %d dials", n, st.dials())
+	}
+}
+
+// What may be dialled, and who vouches for origins, is what it is when the request comes.
+//
+// spec: PRX-41 PRX-55
+func TestAKeptConnectionIsOfTheSettingsOfNow(t *testing.T) {
+	st := newStage(t, withSplit)
+	origin := st.stock(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "h2")
+	c := st.split()
+	st.reload(func(p *Proxy) { p.Roots = st.clients.Pool().CertPool })
+	resp, _ := c.get("/")
+	c.isOwn(resp, 502, fields.ErrorTLSCertificate)
+	if n := origin.counts(); len(n) != 0 {
+		t.Errorf("the origin saw %v requests", n)
+	}
+}
+
+// No new settings are needed for it: the function that knows the modes may change its mind.
+//
+// spec: PRX-58
+func TestTheModesAreAskedAtEachRequest(t *testing.T) {
+	var sealed atomic.Bool
+	st := newStage(t, withSplit, func(p *Proxy) {
+		p.Policy.HostModes = func(string) []Mode {
+			if sealed.Load() {
+				return []Mode{Blind}
+			}
+			return nil
+		}
+	})
+	origin := st.stock(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "h2")
+	c := st.split()
+	resp, _ := c.get("/")
+	c.isForwarded(resp, 200)
+	sealed.Store(true)
+	resp, _ = c.get("/")
+	c.isOwn(resp, 470, fields.ErrorHTTPRequestDenied)
+	if got := resp.Header.Get(fields.InspectionOptions); got != "blind" {
+		t.Errorf("options %q", got)
+	}
+	if n := origin.counts(); !slices.Equal(n, []int{1}) {
+		t.Errorf("the origin saw %v requests", n)
+	}
+}
+
+// spec: PRX-50
+func TestCookiesInPiecesBecomeOneField(t *testing.T) {
+	overBoth(t, func(t *testing.T, protocol string) {
+		st := newStage(t, withSplit)
+		st.stock(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if got := r.Header.Values("Cookie"); !slices.Equal(got, []string{"a=b; c=d; e=f"}) {
+				t.Errorf("cookie %q", got)
+			}
+		}), protocol)
+		c := st.split()
+		resp, _ := c.get("/", func(r *hop.Request) { r.Header["Cookie"] = []string{"a=b", "c=d; e=f"} })
+		c.isForwarded(resp, 200)
+	})
+}
+
+// What Connection names is of hop 2 alone, and so is what an origin would say in the proxy's name.
+//
+// spec: PRX-52 PRX-63
+func TestFieldsOfOneConnectionStayOnIt(t *testing.T) {
+	st := newStage(t, withSplit)
+	st.rawHTTP(func(conn net.Conn) {
+		conn.Read(make([]byte, 4096))
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nConnection: close, X-Private,\r\n\tX-Folded\r\nX-Private: 1\r\nX-Folded: 3\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n"+
+			"Proxy-Authenticate: Basic\r\nEvidence-Id: %s\r\nX-Public: 2\r\nContent-Length: 0\r\n\r\n", fields.FormatEvidenceID([32]byte{1}))
+		io.Copy(io.Discard, conn)
+	})
+	c := st.split()
+	resp, _ := c.get("/")
+	c.isForwarded(resp, 200)
+	if resp.Header.Get("X-Public") != "2" {
+		t.Error("X-Public is gone")
+	}
+	for _, name := range []string{"Connection", "X-Private", "X-Folded", "Keep-Alive", "Upgrade", "Proxy-Authenticate"} {
+		if got := resp.Header.Values(name); len(got) > 0 {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
