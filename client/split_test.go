@@ -141,6 +141,36 @@ func TestNothingIsSentOnATunnelThatTheUserDoesNotAccept(t *testing.T) {
 	}
 }
 
+// spec: CLI-31
+func TestATunnelThatTheUserDoesNotAcceptIsReset(t *testing.T) {
+	w := newWorld(t)
+	ended := make(chan error, 1)
+	w.answer = func(in hop.Incoming, req *hop.Request) bool {
+		stream, err := in.Accept(&hop.Response{Status: http.StatusOK})
+		if err != nil {
+			ended <- err
+			return true
+		}
+		n, err := io.Copy(io.Discard, hop.NewConn(stream))
+		if n > 0 {
+			t.Errorf("%d bytes were sent through it", n)
+		}
+		ended <- err
+		return true
+	}
+	_, _, err := tryGet(t, w.transport(accepting(Attested)), "https://origin.example/")
+	wantLevelError(t, err, "speaks inner sessions", "attested,intact")
+	select {
+	case err := <-ended:
+		var reset *hop.ResetError
+		if !errors.As(err, &reset) || reset.Code != hop.Cancel {
+			t.Errorf("the tunnel ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the tunnel is open still")
+	}
+}
+
 // spec: CLI-34
 func TestAResponseHasToNameItsEvidence(t *testing.T) {
 	w := newWorld(t)
