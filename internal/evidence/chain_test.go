@@ -3,8 +3,10 @@ package evidence
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -187,6 +189,17 @@ func TestWalkRefuses(t *testing.T) {
 			}
 			wantReason(t, err, tt.want)
 		})
+	}
+	large, err := parties().origins.Issue(&x509.Certificate{BasicConstraintsValid: true, IsCA: true}, largeKey{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := unmade(good())
+	slow.Hop.Chain = append(slices.Clip(slow.Hop.Chain), large.Certificate[0])
+	_, err = c.verifier.Walk(slow)
+	wantReason(t, err, ReasonMalformed)
+	if err == nil || !strings.Contains(err.Error(), "8193 bits") {
+		t.Error(err)
 	}
 	other.verifier.Authority = "other.example:443"
 	if _, err := other.verifier.Walk(good()); err == nil {
