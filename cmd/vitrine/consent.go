@@ -22,9 +22,9 @@ func consentCommand(std stdio) *cli.Command {
 			"vitrine consent grant --proxy NAME --proxy-roots F --scope PATTERN [flags]\n" +
 			"vitrine consent revoke ID... | --all [--json]\n" +
 			"vitrine consent forget HOST... | --all [--json]",
-		Description: "Without consent \"vitrine fetch\" sends nothing through a proxy. A grant is for a proxy's name under one\n" +
-			"root, for the hosts in its scope, until a time. Every \"vitrine fetch\" of this user sees it; revoking it ends\n" +
-			"those that are under way.",
+		Description: "Without consent \"vitrine fetch\" and \"vitrine gateway\" send nothing through a proxy. A grant is for a\n" +
+			"proxy's name under one root, for the hosts in its scope, until a time. Every fetch and gateway of this user\n" +
+			"sees it; revoking it ends what is under way through them.",
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("unknown command \"consent %s\"; it is one of list, grant, revoke, forget", c.Args().First())

@@ -23,7 +23,7 @@ func demoCommand(std stdio) *cli.Command {
 			"--chain shows a chain of proxies instead: who reads, in what order, who killed, and what is refused.\n" +
 			"--json prints one object for each step: step, ok, detail.",
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "chain", Usage: "show a chain of `N` proxies, 2 to 5"},
+			&cli.IntFlag{Name: "chain", Usage: "show a chain of `N` proxies, 2 to 5", DefaultText: "no chain"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object for each step"},
 		},
 		Action: func(c *cli.Context) error {

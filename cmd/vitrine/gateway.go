@@ -29,10 +29,10 @@ func gatewayCommand(std stdio) *cli.Command {
 			"   git clone http://127.0.0.1:8081/repo.git        with --map 127.0.0.1:8081=https://git.example\n" +
 			"   http://ADDR/proxy.pac                           as a browser's proxy configuration\n\n" +
 			"What a program asks for as https is a CONNECT, which nobody here can read: it is carried where --level has blind\n" +
-			"and refused where not. Note that browsers ask for https first where they can; a profile of its own without blind\n" +
-			"reads all. WebSocket is refused. Cookies stay as the site made them: a browser keeps those with Secure for a map, and\n" +
-			"not for an http:// name. Browsers tell cookies apart by address and not by port: a map of a site with a login wants an\n" +
-			"address of its own, as 127.0.0.2:8080.\n\n" +
+			"and refused where not. Browsers try https first where they can: to have all of it read, give the browser a profile\n" +
+			"of its own, and leave blind out here. WebSocket is refused. Cookies stay as the site made them: a browser keeps\n" +
+			"those with Secure for a map, and not for an http:// name. Browsers tell cookies apart by address and not by port:\n" +
+			"a map of a site with a login wants an address of its own, as 127.0.0.2:8080.\n\n" +
 			"ADDR is on loopback. Every user of this machine can use it, with your consent; pages of other sites cannot.\n" +
 			"Where something fails behind the head of a response, the connection is broken off. SIGTERM drains for up to 10 s.",
 		Flags: append(routeFlags("what is fetched here", "whatever the host"),
