@@ -1,8 +1,10 @@
-// Package hop is one TLS-protected connection between neighbours and the tunnels on it.
+// Package hop is one TLS-protected connection between neighbours, and the tunnels and ordinary requests on it.
 //
 // Call a carrier's Client or Server (hop/h2, hop/raw, hop/h1) for a [Session], then Open or
 // Accept; an end that wants an ordinary connection calls [NewConn] on the stream. A join
-// calls [Stream.Start] with a [Sink] of its own and moves Buffers from one hop to the other.
+// calls [Stream.Start] with a [Sink] of its own and moves Buffers from one hop to the other. A client
+// sends ordinary requests through a Session that is a [Requester]; a server takes one over with
+// [IncomingRequest.Answer].
 //
 // # Rules of the data path
 //

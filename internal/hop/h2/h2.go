@@ -1,4 +1,5 @@
-// Package h2 carries tunnels on HTTP/2 (RFC 9113, RFC 8441) and the frames of Vitrine beside them.
+// Package h2 carries tunnels and ordinary requests on HTTP/2 (RFC 9113, RFC 8441), and the frames of Vitrine
+// beside them.
 //
 // Call [Client] or [Server] on a connection whose TLS handshake is complete; both give a
 // [hop.Session]. The package is built on http2.Framer and hpack and not on x/net's Server or
