@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"regexp"
@@ -9,6 +11,8 @@ import (
 	"testing"
 
 	"vitrine/frames"
+	"vitrine/internal/fields"
+	"vitrine/internal/httpsig"
 	"vitrine/internal/pki"
 	"vitrine/internal/tlsmsg"
 )
@@ -38,12 +42,39 @@ func TestTheCodePointsAreThoseOfTheCode(t *testing.T) {
 		fmt.Sprintf("| error codes | %#x | KILLED |", frames.CodeKilled),
 		"| upgrade tokens | `" + frames.Protocol + "` |",
 		fmt.Sprintf("| status codes | %d |", frames.StatusInspectionRequired),
+		"| field names | `" + fields.EvidenceRequest + "` |",
+		"| field names | `" + fields.InspectionOptions + "` |",
+		"| field names | `" + fields.EvidenceID + "` |",
+		"| tags of HTTP message signatures (RFC 9421, section 2.3) | `" + httpsig.Tag + "` |",
 		"| " + pki.OIDProxyAuthentication().String() + " | proxyAuthentication",
 	}
 	for _, row := range want {
 		if !strings.Contains(table, row) {
 			t.Errorf("section 16 has no row %q", row)
 		}
+	}
+}
+
+// TestTheSignatureBaseIsThatOfTheVector holds the example of section 6.7 to the vector that it shows.
+func TestTheSignatureBaseIsThatOfTheVector(t *testing.T) {
+	v, err := os.ReadFile("vectors/testdata/response-signature/plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, encoded, _ := strings.Cut(string(v), "\nbase: ")
+	encoded, _, _ = strings.Cut(encoded, "\n")
+	base, err := hex.DecodeString(encoded)
+	if err != nil || len(base) == 0 {
+		t.Fatalf("no base: %v", err)
+	}
+	text := specification(t)
+	unbroken := strings.ReplaceAll(text, " \\\n    ", " ")
+	unbroken = strings.ReplaceAll(unbroken, "\\\n    ", "")
+	if shown := "    " + strings.ReplaceAll(string(base), "\n", "\n    ") + "\n"; !strings.Contains(unbroken, shown) {
+		t.Errorf("the text does not show\n%s", shown)
+	}
+	if sum := fmt.Sprintf("`%x`", sha256.Sum256(base)); !strings.Contains(text, sum) {
+		t.Errorf("the text does not have its hash, %s", sum)
 	}
 }
 
