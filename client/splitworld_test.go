@@ -110,18 +110,9 @@ func (sp *splitter) dial(req *evidence.Request, authority string) []byte {
 	a, b := pipe.New()
 	sp.listen.conns <- tls.Server(b, sp.origin)
 	conn := tls.Client(d.Tap(a), d.Config())
-	if err := conn.HandshakeContext(context.Background()); err != nil {
-		w.t.Error(err)
+	raw := w.shake(d, conn)
+	if raw == nil {
 		return nil
-	}
-	e, err := d.Evidence(conn.ConnectionState(), true)
-	if err != nil {
-		w.t.Error(err)
-		return nil
-	}
-	raw, err := e.Append(nil)
-	if err != nil {
-		w.t.Error(err)
 	}
 	tr := &http.Transport{
 		DialTLSContext:     func(context.Context, string, string) (net.Conn, error) { return conn, nil },

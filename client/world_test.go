@@ -370,7 +370,11 @@ func (w *world) transcript(req *evidence.Request, authority string) []byte {
 	w.wg.Go(func() {
 		tls.Server(b, &tls.Config{Certificates: []tls.Certificate{w.origin}, NextProtos: []string{"h2", "http/1.1"}}).HandshakeContext(context.Background())
 	})
-	conn := tls.Client(d.Tap(a), d.Config())
+	return w.shake(d, tls.Client(d.Tap(a), d.Config()))
+}
+
+// shake makes the handshake of conn, which is d's, and returns the evidence; nil where there is none.
+func (w *world) shake(d *evidence.Dial, conn *tls.Conn) []byte {
 	if err := conn.HandshakeContext(context.Background()); err != nil {
 		w.t.Error(err)
 		return nil
