@@ -133,7 +133,7 @@ func TestAProxyThatAlwaysHasOtherEvidence(t *testing.T) {
 	sp.lose()
 	_, _, err := tryGet(t, tr, "https://origin.example/")
 	var gone *UnreachableError
-	if !errors.As(err, &gone) || len(sp.asks)-before != maxSplitSends {
+	if !errors.As(err, &gone) || len(sp.asks)-before != 3 {
 		t.Errorf("%v after %d requests", err, len(sp.asks)-before)
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"vitrine/frames"
 	"vitrine/internal/evidence"
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
+	"vitrine/internal/verdict"
 )
 
 // A connection to one port of a host is not for requests to another, whose evidence would have been of it.
@@ -119,4 +121,49 @@ func TestFieldsOfOneConnectionStayOnIt(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
+}
+
+// verdictOf verifies the verdict of a kill of a.
+func (a *sent) verdictOf(st *stage, wire []byte) *frames.VerdictTBS {
+	a.t.Helper()
+	tbs, err := verdict.Verify(wire, verdict.Expect{Proxy: st.proxy.Certificate.Leaf, Nonce: a.probe.offer.Nonce, Authority: authority})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return tbs
+}
+
+// What stands behind the content is read before it leaves, as all else.
+//
+// spec: RDR-40
+func TestTrailersAreReadInSplitMode(t *testing.T) {
+	overBoth(t, func(t *testing.T, protocol string) {
+		st := newStage(t, withSplit)
+		st.stock(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			if r.URL.Path != "/down" {
+				return
+			}
+			io.WriteString(w, "hello")
+			w.(http.Flusher).Flush()
+			w.Header().Set(http.TrailerPrefix+"Transfer_encoding", "x") // which a gateway may read as Transfer-Encoding
+		}), protocol)
+		c := st.split()
+		a := c.ask("GET", "/down", true)
+		if tbs := a.verdictOf(st, a.killedWith()); tbs.Rule != "http-trailer" || tbs.Direction != frames.ToClient {
+			t.Errorf("a trailer of the response: %+v", tbs)
+		}
+		c.probe()
+		a = c.ask("POST", "/up", false, func(r *hop.Request) { r.Header.Set("Trailer", "Content_length") })
+		io.WriteString(a.conn, "hello")
+		if err := a.SendTrailer(http.Header{"Content_length": {"1"}}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := a.Response(t.Context(), nil)
+		if reset := isKilled(err); reset == nil {
+			t.Errorf("a trailer of the request: %v", err)
+		} else if tbs := a.verdictOf(st, reset.Verdict); tbs.Direction != frames.ToOrigin {
+			t.Errorf("a trailer of the request: %+v", tbs)
+		}
+	})
 }
