@@ -3,6 +3,7 @@ package origin
 import (
 	"context"
 	"errors"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httputil"
@@ -32,6 +33,9 @@ func NewGateway(upstream *url.URL) *Gateway {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(upstream)
 			r.SetXForwarded()
+			if r.Out.Body != nil && r.Out.Body != http.NoBody {
+				r.Out.Body = &endedBody{ReadCloser: r.Out.Body}
+			}
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
@@ -42,6 +46,22 @@ func NewGateway(upstream *url.URL) *Gateway {
 		},
 	}
 	return g
+}
+
+// An endedBody has ended once it said so. net/http's transport looks behind the declared length, and its server may have
+// closed the body by then, since it does so when the response begins: that would break off the exchange.
+type endedBody struct {
+	io.ReadCloser
+	ended bool
+}
+
+func (b *endedBody) Read(p []byte) (int, error) {
+	if b.ended {
+		return 0, io.EOF
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.ended = err == io.EOF
+	return n, err
 }
 
 // ServeHTTP implements [http.Handler].

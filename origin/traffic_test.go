@@ -293,6 +293,43 @@ func TestGatewayAnswers502InOneLine(t *testing.T) {
 	}
 }
 
+// net/http closes the body of a request over HTTP/1.1 when the response begins, and an upstream may begin it before
+// net/http has looked, for no use, whether there is more than the declared length.
+func TestGatewayReadsNothingBehindTheEnd(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, sum(r.Body))
+	}))
+	defer upstream.Close()
+	g := NewGateway(must(url.Parse(upstream.URL)))
+	defer g.CloseIdleConnections()
+	for range 20 {
+		r := httptest.NewRequest(http.MethodPost, site, &closedAtItsEnd{content: noise(1 << 20), left: 1 << 20})
+		r.ContentLength = 1 << 20
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, r)
+		if want := sum(noise(1 << 20)); w.Code != http.StatusOK || w.Body.String() != want {
+			t.Fatalf("%d %q", w.Code, w.Body)
+		}
+	}
+}
+
+// closedAtItsEnd is a body that is closed by the time that it is read behind its end.
+type closedAtItsEnd struct {
+	content io.Reader
+	left    int
+}
+
+func (b *closedAtItsEnd) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.content.Read(p)
+	if b.left -= n; b.left == 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
 func TestGatewayPassesBytesAsTheyAre(t *testing.T) {
 	var coded bytes.Buffer
 	coded.WriteString("\x1f\x8bnot really gzip")
