@@ -21,6 +21,9 @@ const (
 type checkedBody struct {
 	body   io.ReadCloser
 	length int64 // -1 when it is not known
+	// reading is who reads. Of two who wait for content over HTTP/2, net/http would tell one that it has come, or comes
+	// no more.
+	reading chan struct{}
 
 	mu     sync.Mutex // handlers may read and answer at once
 	digest *httpsig.Digest
@@ -31,7 +34,7 @@ type checkedBody struct {
 
 // newCheckedBody is an error for a Content-Digest that cannot be checked.
 func newCheckedBody(r *http.Request) (*checkedBody, error) {
-	b := &checkedBody{body: r.Body, length: r.ContentLength}
+	b := &checkedBody{body: r.Body, length: r.ContentLength, reading: make(chan struct{}, 1)}
 	if b.body == nil {
 		b.body = http.NoBody
 	}
@@ -47,6 +50,8 @@ func newCheckedBody(r *http.Request) (*checkedBody, error) {
 // Read gives an error in the place of io.EOF where the content is not that of the digest: a handler that reads to
 // the end does not act on it.
 func (b *checkedBody) Read(p []byte) (int, error) {
+	b.reading <- struct{}{}
+	defer func() { <-b.reading }()
 	n, err := b.body.Read(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
