@@ -574,6 +574,29 @@ func TestAQuestionCostsNoTunnel(t *testing.T) {
 	})
 }
 
+// Nor does one who thinks about what to take in the place of intact.
+func TestAChoiceCostsNoTunnel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		tr := w.transport(func(tr *Transport) {
+			tr.Choose = func(context.Context, *Offer) (Level, error) {
+				time.Sleep(10 * roomPatience)
+				return "", nil
+			}
+		})
+		get(t, tr, "https://origin.example/")
+		w.stock, w.modes = true, []fields.Mode{fields.Blind}
+		var level *LevelError
+		if _, _, err := tryGet(t, tr, "https://second.example/"); !errors.As(err, &level) {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if tr.open() != 1 {
+			t.Errorf("%d tunnels, want 1", tr.open())
+		}
+	})
+}
+
 // Hop 1 may end while the user thinks, and the proxy's certificate may be another one afterwards.
 func TestHop1MayEndDuringTheQuestion(t *testing.T) {
 	for _, same := range []bool{true, false} {

@@ -266,9 +266,6 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 	}
 	consented, stop := a.agreement.within(ctx)
 	defer stop()
-	if a.room != nil { // not earlier: a user who thinks about the question takes up none
-		defer a.room()()
-	}
 	t, direct, err := d.readOrCarried(consented, s, a)
 	if end := a.agreement.ended(); end != nil && ctx.Err() == nil {
 		if t != nil {

@@ -34,7 +34,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 	header := http.Header{}
 	header.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(request))
 	sent := d.now()
-	resp, stream, err := d.connect(ctx, s, t, &hop.Request{Protocol: frames.Protocol, Authority: a.authority, Path: "/", Header: header})
+	resp, stream, err := d.connect(ctx, s, a, t, &hop.Request{Protocol: frames.Protocol, Authority: a.authority, Path: "/", Header: header})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,7 +65,10 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 }
 
 // connect sends a CONNECT and waits for the answer. t says what a kill would be about.
-func (d *Dialer) connect(ctx context.Context, s *session, t *Tunnel, req *hop.Request) (*hop.Response, hop.Stream, error) {
+func (d *Dialer) connect(ctx context.Context, s *session, a *attempt, t *Tunnel, req *hop.Request) (*hop.Response, hop.Stream, error) {
+	if a.room != nil { // not earlier: a user who thinks about a question takes up none
+		defer a.room()()
+	}
 	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.connect())
 	defer cancel()
 	resp, stream, err := s.Open(tctx, req)

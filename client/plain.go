@@ -15,7 +15,7 @@ import (
 // blind opens a tunnel that the proxy cannot read: a plain CONNECT with ordinary TLS in it.
 func (d *Dialer) blind(ctx context.Context, s *session, a *attempt) (t *Tunnel, refused *refusal, err error) {
 	t = &Tunnel{level: Blind, authority: a.authority, proxy: s.leaf, name: s.name}
-	resp, stream, err := d.connect(ctx, s, t, &hop.Request{Authority: a.authority})
+	resp, stream, err := d.connect(ctx, s, a, t, &hop.Request{Authority: a.authority})
 	if err != nil {
 		return nil, nil, err
 	}
