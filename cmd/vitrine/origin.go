@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,11 +11,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"vitrine/frames"
 	"vitrine/internal/pki"
 	"vitrine/origin"
 )
@@ -117,10 +120,8 @@ func logRequests(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
-			readers := "none"
-			if info, ok := origin.InspectionOf(r.Context()); ok {
-				readers = describeReaders(info)
-			}
+			info, _ := origin.InspectionOf(r.Context())
+			readers := describeReaders(info, r.Header.Values("Via"))
 			log.Info("request", "client", r.RemoteAddr, "method", r.Method, "host", r.Host, "path", r.URL.Path,
 				"status", rec.status, "bytes", rec.bytes, "readers", readers)
 		}()
@@ -128,11 +129,26 @@ func logRequests(log *slog.Logger, next http.Handler) http.Handler {
 	})
 }
 
-func describeReaders(info *origin.Inspection) string {
-	if info.ProxyCertificate != nil {
-		return info.ProxyCertificate.Subject.String()
+// describeReaders says who could read a request: as its client said and hop 2 proved, or else as via has it, which is
+// hearsay. A proxy that says nothing cannot be seen.
+func describeReaders(info *origin.Inspection, via []string) string {
+	switch {
+	case info == nil && len(via) == 0:
+		return "none"
+	case info == nil:
+		return frames.CleanText("by its own word "+strings.Join(via, ", "), 256)
 	}
-	return fmt.Sprintf("%x (showed no certificate)", info.Proxies)
+	readers := make([]string, len(info.Proxies))
+	for i, leaf := range info.Proxies {
+		readers[i] = hex.EncodeToString(leaf[:])
+	}
+	last := &readers[len(readers)-1]
+	if info.ProxyCertificate == nil {
+		*last += " (showed no certificate)"
+	} else {
+		*last = info.ProxyCertificate.Subject.String()
+	}
+	return strings.Join(readers, ", ")
 }
 
 // a recorder counts what a handler answers.
