@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -164,6 +165,42 @@ func TestTrailersAreReadInSplitMode(t *testing.T) {
 			t.Errorf("a trailer of the request: %v", err)
 		} else if tbs := a.verdictOf(st, reset.Verdict); tbs.Direction != frames.ToOrigin {
 			t.Errorf("a trailer of the request: %+v", tbs)
+		}
+	})
+}
+
+// The counts of a verdict are of the content that left the proxy, in each direction.
+//
+// spec: PRX-60
+func TestAVerdictCountsContentInSplitMode(t *testing.T) {
+	overBoth(t, func(t *testing.T, protocol string) {
+		st := newStage(t, withSplit, func(p *Proxy) {
+			p.Inspectors = []Inspector{inspectorOf(func(response bool, p Part) Decision {
+				if response && bytes.Contains(p.Body.Append(nil), []byte("evil")) {
+					return Decision{Action: Kill, Rule: "the-rule"}
+				}
+				return Decision{}
+			})}
+		})
+		read := make(chan struct{})
+		st.stock(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(w, "good")
+			w.(http.Flusher).Flush()
+			<-read
+			io.WriteString(w, "evil")
+		}), protocol)
+		c := st.split()
+		a := c.ask("POST", "/", false)
+		a.write([]byte("content"))
+		c.isForwarded(a.head(), 200)
+		if _, err := io.ReadFull(a.conn, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		close(read)
+		tbs := a.verdictOf(st, a.killedWith())
+		if tbs.ReleasedToOrigin != 7 || tbs.ReleasedToClient != 4 || tbs.Direction != frames.ToClient {
+			t.Errorf("%+v", tbs)
 		}
 	})
 }

@@ -69,7 +69,7 @@ func (c *line) linkFor(host string, req *evidence.Request, next []byte) []byte {
 
 // A first proxy that lies about who is behind it: nobody reads whom the user has not agreed to, and nothing leaves.
 //
-// spec: EVD-41 CLI-65
+// spec: EVD-41 CLI-65 CLI-67
 func TestTheFirstProxyOfAChainLies(t *testing.T) {
 	for name, tt := range map[string]struct {
 		lie  func(c *line, req *evidence.Request, r *hop.Response)
