@@ -26,9 +26,6 @@ func (s *session) split(ctx context.Context, in hop.IncomingRequest) error {
 	if err != nil {
 		return err
 	}
-	if len(modes) == 0 {
-		return errForbidden()
-	}
 	if !slices.Contains(modes, fields.Split) || t.next != nil {
 		return s.anew(ctx, t, modes, "policy allows no split mode to this target")
 	}
@@ -69,7 +66,10 @@ func (s *session) splitTarget(req *hop.Request) (*Target, error) {
 
 // anew answers a request with the evidence of a connection that is made for it.
 func (s *session) anew(ctx context.Context, t *Target, modes []fields.Mode, why string) error {
-	if t.next != nil {
+	switch {
+	case len(modes) == 0:
+		return errForbidden()
+	case t.next != nil:
 		// What the origin can do is for the next proxy to find out.
 		return refusal(modes, why)
 	}

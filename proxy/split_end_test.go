@@ -65,3 +65,55 @@ func TestTheEndOfARequestIsJudgedBeforeTheOriginHasIt(t *testing.T) {
 		}
 	}
 }
+
+// A request of a method that seldom has content keeps its trailer section where it has no content but that.
+//
+// spec: PRX-50
+func TestTrailersBehindNoContent(t *testing.T) {
+	for _, method := range []string{"GET", "DELETE", "POST"} {
+		overBoth(t, func(t *testing.T, protocol string) {
+			st := newStage(t, withSplit)
+			st.stock(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if p, err := io.ReadAll(r.Body); len(p) > 0 || err != nil {
+					t.Errorf("%d bytes, %v", len(p), err)
+				}
+				w.Header().Set("X-Got", r.Trailer.Get("X-Late"))
+			}), protocol)
+			c := st.split()
+			a := c.ask(method, "/", false, func(req *hop.Request) { req.Header.Set("Trailer", "x-late") })
+			if err := a.SendTrailer(http.Header{"X-Late": {"here"}}); err != nil {
+				t.Fatal(err)
+			}
+			resp := a.head()
+			c.isForwarded(resp, 200)
+			if got := resp.Header.Get("X-Got"); got != "here" {
+				t.Errorf("%s: the origin got %q", method, got)
+			}
+			a.body()
+		})
+	}
+}
+
+// Policy that has come to refuse a target is asked before a connection is made for a request, too.
+//
+// spec: PRX-34 PRX-58
+func TestNoNewConnectionToATargetThatIsRefused(t *testing.T) {
+	st := newStage(t, withSplit)
+	st.stock(http.NotFoundHandler(), "h2")
+	c := st.split()
+	req, _ := c.request("GET", "/")
+	dials := st.dials()
+	st.sessions(func(s *session) bool {
+		target, err := s.splitTarget(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := anAnswer(s.anew(t.Context(), target, nil, connectionGone)); a == nil || a.status != http.StatusForbidden {
+			t.Errorf("%+v", a)
+		}
+		return true
+	})
+	if st.dials() != dials {
+		t.Error("it was dialled")
+	}
+}

@@ -224,6 +224,10 @@ func (x *exchange) ask(h http.Header) (*http.Response, error) {
 			}
 		}
 		req.Body, req.Trailer, req.ContentLength = body, body.trailer, x.length()
+		if req.ContentLength < 0 && x.kept.conn.http1 {
+			// Without a word net/http waits whether a GET has content, and leaves out the trailers of one without.
+			req.TransferEncoding = []string{"chunked"}
+		}
 	}
 	sent := new(atomic.Bool)
 	conn := x.kept.conn
