@@ -17,7 +17,7 @@ func (s *shownEvidence) words() string {
 	w.line("%s for %s, made %s", s.title(), e.Authority, s.when())
 	s.way(w)
 	s.origin(w)
-	w.head(fmt.Sprintf("hop %d, as the proxy sees it", len(s.links)+2))
+	w.head(s.hop() + ", as the proxy sees it")
 	h := hopWords(&e.Hop)
 	w.line("%s, %s, group %s, ALPN %q", h.Version, h.Suite, orNone(h.Group), h.ALPN)
 	if e.Kind == evidence.Chain {
@@ -59,6 +59,9 @@ func (s *shownEvidence) title() string {
 	}
 	return s.e.Kind.String()
 }
+
+// hop is the one that the evidence is of, counted from the client.
+func (s *shownEvidence) hop() string { return fmt.Sprintf("hop %d", len(s.links)+2) }
 
 // way lists the proxies that the evidence passes.
 func (s *shownEvidence) way(w *pageWriter) {
@@ -145,7 +148,7 @@ func (s *shownEvidence) transcript(w *pageWriter, t *evidence.TranscriptExplanat
 }
 
 func (s *shownEvidence) statement(w *pageWriter, st *evidence.Statement) {
-	w.head("what the origin signed, an RFC 9261 authenticator on hop 2")
+	w.head("what the origin signed, an RFC 9261 authenticator on " + s.hop())
 	w.line("nonce: %x", st.Nonce)
 	w.line("hop_id: %x", st.HopID)
 	w.line("signed with %v", st.Scheme)
@@ -156,11 +159,11 @@ func (s *shownEvidence) statement(w *pageWriter, st *evidence.Statement) {
 		return
 	}
 	if a.HopPeer == tlsmsg.HopPeerProxy {
-		w.line("it knows that the last proxy of the request reads, by the certificate that it saw on hop 2, and allows it")
+		w.line("it knows that the last proxy of the request reads, by the certificate that it saw on %s, and allows it", s.hop())
 	} else {
-		w.line("it knows that a proxy reads and allows it; hop 2 showed it no certificate, so it did not check which")
+		w.line("it knows that a proxy reads and allows it; %s showed it no certificate, so it did not check which", s.hop())
 	}
-	w.line("hop 2, as it saw it: %s, %s, ALPN %q", tls.VersionName(a.HopVersion), tlsmsg.SuiteName(a.HopSuite), a.HopALPN)
+	w.line("%s, as it saw it: %s, %s, ALPN %q", s.hop(), tls.VersionName(a.HopVersion), tlsmsg.SuiteName(a.HopSuite), a.HopALPN)
 	w.line("said at %s by its clock, for %v", a.Time.Format(time.RFC3339), a.Lifetime)
 }
 
@@ -227,20 +230,20 @@ func (s *shownEvidence) meaning() (proves, not []string) {
 		if s.e.Hop.Version != tls.VersionTLS13 {
 			return []string{key}, append(not, "which protocols the proxy offered: a signature of TLS 1.2 does not cover them")
 		}
-		proves = append(proves, key, "hop 2's version, suite, group and ALPN: the origin signed them")
+		proves = append(proves, key, s.hop()+"'s version, suite, group and ALPN: the origin signed them")
 		if t := s.x.Transcript; t != nil && t.Scheme != 0 && t.OfferedTokens && t.PickedNone {
-			proves = append(proves, "the origin speaks no inner sessions over hop 2: it was asked first, and picked none")
+			proves = append(proves, "the origin speaks no inner sessions over "+s.hop()+": it was asked first, and picked none")
 		}
 		return proves, not
 	}
-	group := "hop 2's group, and whether the proxy verified anything: its word"
+	group := s.hop() + "'s group, and whether the proxy verified anything: its word"
 	if s.e.Strength() != evidence.Authenticator {
 		return []string{key}, append([]string{
 			"that the origin knows of the proxy: it did not say so",
-			"anything of hop 2 but its handshake context: the rest is the proxy's word",
+			"anything of " + s.hop() + " but its handshake context: the rest is the proxy's word",
 		}, never...)
 	}
-	return []string{key, "the origin knows that a proxy reads, and allows it", "hop 2's version, suite and ALPN: the origin says the same"}, append([]string{group}, never...)
+	return []string{key, "the origin knows that a proxy reads, and allows it", s.hop() + "'s version, suite and ALPN: the origin says the same"}, append([]string{group}, never...)
 }
 
 func orNone(s string) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strconv"
@@ -120,21 +121,21 @@ func (f *fetcher) do(ctx context.Context, rep *report) error {
 	if err != nil {
 		rep.client = client.ReportOfError(err)
 		f.describe(rep.client)
-		return errors.Join(unwrapURL(err), f.keepEvidence(rep.client))
+		return f.keepEvidence(rep.client, unwrapURL(err))
 	}
 	defer resp.Body.Close()
 	rep.client, rep.status = client.ReportOf(resp), resp.StatusCode
 	f.received(resp)
 	if f.fail && resp.StatusCode >= 400 {
 		f.describe(rep.client)
-		return errors.Join(&httpError{resp.Status}, f.keepEvidence(rep.client))
+		return f.keepEvidence(rep.client, &httpError{resp.Status})
 	}
 	if err := f.output.head(resp); err != nil {
 		return err
 	}
 	err = f.output.body(resp.Body, rep)
 	f.describe(rep.client)
-	return errors.Join(err, f.keepEvidence(rep.client))
+	return f.keepEvidence(rep.client, err)
 }
 
 // redirect decides on a redirect as curl does.
@@ -182,11 +183,22 @@ func unwrapURL(err error) error {
 	return err
 }
 
-func (f *fetcher) keepEvidence(r *client.Report) error {
-	if f.evidence == "" || r == nil || len(r.EvidenceBytes) == 0 {
-		return nil
+// keepEvidence writes what r has. The result is failed, and says what else went wrong.
+func (f *fetcher) keepEvidence(r *client.Report, failed error) error {
+	switch {
+	case f.evidence == "" || r == nil:
+		return failed
+	case len(r.EvidenceBytes) > 0:
+		if err := os.WriteFile(f.evidence, r.EvidenceBytes, 0o644); err != nil {
+			if failed == nil {
+				return usagef("--evidence: %v", err)
+			}
+			return fmt.Errorf("%w; --evidence: %v", failed, err) // whose exit status counts
+		}
+	case r.Level == client.Blind || r.Level == client.Direct: // else the failure says more
+		f.say("vitrine: --evidence: there is none at level %s; %s was not written", r.Level, f.evidence)
 	}
-	return os.WriteFile(f.evidence, r.EvidenceBytes, 0o644)
+	return failed
 }
 
 // configure reads the flags into f.

@@ -43,7 +43,7 @@ func (f *fetcher) describe(r *client.Report) {
 	}
 	if e := r.Evidence; e != nil {
 		f.say("* evidence %s for %s, verified %t: %s", e.Kind, e.Authority, e.Verified, e.OriginSubject)
-		f.say("* hop %d, as the proxy sees it: %s, %s, %s, ALPN %q", max(len(r.Hops), 1)+1, e.Hop.Version, e.Hop.Suite, e.Hop.Group, e.Hop.ALPN)
+		f.say("* hop %d, as the proxy sees it: %s, %s, %s, ALPN %q", max(len(r.Hops), 1)+1, e.Hop.Version, e.Hop.Suite, groupOf(e.Hop.Group), e.Hop.ALPN)
 	}
 	if i := r.Inner; i != nil {
 		f.say("* end to end: %s, %s, %s, ALPN %q, confirmed by the origin: %t", i.Version, i.Suite, i.Group, i.ALPN, i.Confirmed)
@@ -59,6 +59,14 @@ func (f *fetcher) describe(r *client.Report) {
 	if k := r.Killed; k != nil {
 		f.say("* killed by %s: %s: %s (signature verified: %t)", k.Proxy, k.Rule, k.Reason, k.SignatureVerified)
 	}
+}
+
+// groupOf is the group of a hop's key exchange, which has none where the key is sent under RSA.
+func groupOf(name string) string {
+	if name == "" {
+		return "group none"
+	}
+	return name
 }
 
 func (f *fetcher) say(format string, args ...any) {
