@@ -164,6 +164,8 @@ func (x *exchange) digestBody() error {
 			return step(ctx, nil)
 		case err != nil:
 			return fmt.Errorf("client: the request's content: %w", err)
+		case x.req.ContentLength > 0 && x.req.ContentLength != int64(len(p)): // 0 is an unknown one
+			return fmt.Errorf("client: the request has ContentLength %d, and its body %d bytes", x.req.ContentLength, len(p))
 		}
 		x.closeBody()
 		sum.Write(p)
