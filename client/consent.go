@@ -129,6 +129,19 @@ func (a *attempt) question(root [32]byte, name string, leaf *x509.Certificate, l
 	}
 }
 
+// standing is nil while the agreements to all proxies that a names stand.
+func (a *attempt) standing() error {
+	if end := a.agreement.ended(); end != nil {
+		return end.trust()
+	}
+	for _, m := range a.path.members {
+		if end := m.agreement.ended(); end != nil {
+			return end.trust()
+		}
+	}
+	return nil
+}
+
 // permitted is an error where an agreement has ended, or keeps back what a is to send at any of levels.
 func (a *attempt) permitted(agreement *Agreement, levels []Level) error {
 	if end := agreement.ended(); end != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -499,19 +500,33 @@ func TestNoSessionIsResumedAfterConsentEnded(t *testing.T) {
 	}
 }
 
+// A lateEnd is over before anybody who waits for it hears so.
+type lateEnd struct {
+	context.Context
+	over atomic.Bool
+}
+
+func (e *lateEnd) Err() error {
+	if e.over.Load() {
+		return errTakenBack
+	}
+	return nil
+}
+
 // The proxy is asked again for nothing when consent ends during its 470.
 // spec: CLI-21
 func TestConsentEndsBetweenTwoLevels(t *testing.T) {
 	w := newWorld(t)
 	w.stock, w.modes = true, []fields.Mode{fields.Blind}
-	c, end := until()
+	end := &lateEnd{Context: context.Background()}
 	w.answer = func(in hop.Incoming, req *hop.Request) bool {
 		if req.Protocol != frames.Protocol {
 			t.Error("a second CONNECT left")
 		}
-		end(errTakenBack)
+		end.over.Store(true)
 		return false
 	}
+	c := ConsentFunc(func(context.Context, *ConsentRequest) (*Agreement, error) { return &Agreement{Ends: end}, nil })
 	_, _, err := tryGet(t, w.transport(func(tr *Transport) { tr.Consent, tr.Levels = c, []Level{Intact, Blind} }), "https://origin.example/")
 	wantTakenBack(t, err)
 }

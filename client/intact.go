@@ -69,6 +69,9 @@ func (d *Dialer) connect(ctx context.Context, s *session, a *attempt, t *Tunnel,
 	if a.room != nil { // not earlier: a user who thinks about a question takes up none
 		defer a.room()()
 	}
+	if err := a.standing(); err != nil { // ctx hears of it a moment later
+		return nil, nil, err
+	}
 	tctx, cancel := context.WithTimeout(ctx, d.Timeouts.connect())
 	defer cancel()
 	resp, stream, err := s.Open(tctx, req)
