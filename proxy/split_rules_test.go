@@ -107,12 +107,22 @@ func TestFieldsOfOneConnectionStayOnIt(t *testing.T) {
 	st := newStage(t, withSplit)
 	st.rawHTTP(func(conn net.Conn) {
 		conn.Read(make([]byte, 4096))
+		io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nConnection: X-Private\r\nX-Private: 1\r\nLink: </a>\r\n\r\n")
 		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nConnection: close, X-Private,\r\n\tX-Folded\r\nX-Private: 1\r\nX-Folded: 3\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n"+
 			"Proxy-Authenticate: Basic\r\nEvidence-Id: %s\r\nX-Public: 2\r\nContent-Length: 0\r\n\r\n", fields.FormatEvidenceID([32]byte{1}))
 		io.Copy(io.Discard, conn)
 	})
 	c := st.split()
-	resp, _ := c.get("/")
+	a := c.ask(http.MethodGet, "/", true)
+	early := 0
+	resp, err := a.Response(t.Context(), func(_ int, h http.Header) {
+		if early++; h.Get("Link") != "</a>" || h.Get("X-Private") != "" || h.Get("Connection") != "" {
+			t.Errorf("interim response with %v", h)
+		}
+	})
+	if err != nil || early != 1 {
+		t.Fatalf("%d interim responses, %v", early, err)
+	}
 	c.isForwarded(resp, 200)
 	if resp.Header.Get("X-Public") != "2" {
 		t.Error("X-Public is gone")
