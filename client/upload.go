@@ -182,7 +182,7 @@ func (u *upload) fault() error {
 // maxSpool bounds a body that can be had once and has to be hashed before it is sent, in bytes.
 const maxSpool = 1 << 20
 
-var errSpool = errors.New("at level signed its digest goes before it: a body without GetBody may have at most 1 MiB")
+var errSpool = errors.New("at level signed its digest goes before it, so content that can be read once may have at most 1 MiB; without signed among the accepted levels it may have any length")
 
 // readSpool reads a body to be sent from memory.
 func readSpool(body io.Reader) ([]byte, error) {
