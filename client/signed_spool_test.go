@@ -23,3 +23,22 @@ func TestABodyThatIsShorterThanItsLengthIsNotSigned(t *testing.T) {
 		}
 	}
 }
+
+// A cookie that the application has written in its own way is no forgery where HTTP/2 takes it apart.
+//
+// spec: SIG-2
+func TestCookiesSurviveHTTP2(t *testing.T) {
+	for _, proto := range []string{"h2", "http/1.1"} {
+		for _, lines := range [][]string{{"a=1; b=2"}, {"a=1;b=2"}, {"a=1;  b=2;"}, {"a=1;;b=2"}, {"a=1", "b=2"}} {
+			w := newWorld(t)
+			w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { io.WriteString(rw, r.Header.Get("Cookie")) })
+			w.signing(t, &tls.Config{NextProtos: []string{proto}})
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://origin.example/", nil)
+			req.Header["Cookie"] = lines
+			_, body, err := do(w.transport(func(tr *Transport) { tr.Levels, tr.Consent = []Level{Signed}, Once{Credentials: true} }), req)
+			if err != nil || string(body) != "a=1; b=2" {
+				t.Errorf("%s: %q: %q, %v", proto, lines, body, err)
+			}
+		}
+	}
+}

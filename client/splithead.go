@@ -70,8 +70,10 @@ func splitRequest(req *http.Request, authority string) (*hop.Request, error) {
 	if httpguts.HeaderValuesContainsToken(req.Header["Te"], "trailers") {
 		h.Set("Te", "trailers")
 	}
-	if cookies := h["Cookie"]; len(cookies) > 1 {
-		h.Set("Cookie", strings.Join(cookies, "; ")) // in pieces it may be put together otherwise (RFC 9113, section 8.2.3)
+	if line := cookieLine(h["Cookie"]); line != "" {
+		h.Set("Cookie", line)
+	} else {
+		h.Del("Cookie")
 	}
 	switch agent, ok := h["User-Agent"]; {
 	case !ok:
@@ -97,6 +99,19 @@ func splitRequest(req *http.Request, authority string) (*hop.Request, error) {
 		h.Set("Trailer", strings.Join(names, ", "))
 	}
 	return &hop.Request{Method: method, Authority: host, Path: req.URL.RequestURI(), Header: h}, nil
+}
+
+// cookieLine is a request's cookie on one line, with "; " between its pairs and nowhere else (RFC 6265, section 4.2.1).
+// HTTP/2 may carry it in pieces, which would not always be put together as they were, and what the origin signs would
+// be another cookie.
+func cookieLine(lines []string) string {
+	var pairs []string
+	for pair := range strings.SplitSeq(strings.Join(lines, ";"), ";") {
+		if pair = strings.Trim(pair, " \t"); pair != "" {
+			pairs = append(pairs, pair)
+		}
+	}
+	return strings.Join(pairs, "; ")
 }
 
 // splitTrailer is a trailer section without the fields that never got a value.
