@@ -219,6 +219,7 @@ func (sp *splitter) shown(raw []byte) []byte {
 
 // forward is one exchange.
 func (sp *splitter) forward(in hop.IncomingRequest, ans hop.Answering, k *keptHop, nonce, id [32]byte) {
+	change := sp.change // the test may have another one for the next exchange, which this one's end can outlast
 	ctx, cancel := context.WithCancel(in.Context())
 	defer cancel()
 	conn := hop.NewConn(ans)
@@ -275,8 +276,8 @@ func (sp *splitter) forward(in hop.IncomingRequest, ans hop.Answering, k *keptHo
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := resp.Body.Read(buf)
-		if sp.change != nil && n > 0 {
-			sp.change(buf[:n])
+		if change != nil && n > 0 {
+			change(buf[:n])
 		}
 		if _, werr := conn.Write(buf[:n]); werr != nil {
 			return
