@@ -333,7 +333,10 @@ func TestTheRequestIsCovered(t *testing.T) {
 	}
 }
 
-// A handler may look at a part of the content: the rest is read for it, so far as it is not too much.
+// A handler may look at a part of the content: the rest is read for it, so far as it is not too much. What came without
+// a digest may be there, and not be looked at.
+//
+// spec: SIG-14
 func TestContentThatAHandlerLeaves(t *testing.T) {
 	const some = `{"a": 1}`
 	for _, tc := range []struct {
