@@ -144,7 +144,8 @@ func TestOriginsThatDoNotSpeakHTTP(t *testing.T) {
 		reason string
 	}{
 		"garbage":             {"hello\r\n\r\n", 502, fields.ErrorHTTPProtocol},
-		"an endless head":     {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: "+strings.Repeat("x", 1000)+"\r\n", 100) + "\r\n", 502, fields.ErrorHTTPProtocol},
+		"an endless head":     {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: "+strings.Repeat("x", 1000)+"\r\n", 100) + "\r\n", 502, fields.ErrorHTTPResponseHeaderSectionSize},
+		"a head with no end":  {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 70<<10), 502, fields.ErrorHTTPResponseHeaderSectionSize},
 		"many fields":         {"HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", 300) + "Content-Length: 0\r\n\r\n", 0, ""},
 		"nothing":             {"", 502, fields.ErrorConnectionTerminated},
 		"another protocol":    {"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 0, ""},

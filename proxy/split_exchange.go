@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"vitrine/frames"
-	"vitrine/internal/fields"
 	"vitrine/internal/hop"
 	"vitrine/internal/verdict"
 	"vitrine/proxy/inspect"
@@ -281,7 +280,11 @@ func (x *exchange) respond(resp *http.Response) error {
 		return &originError{err}
 	}
 	d := frames.ToClient
-	if err := x.feed(d, writeResponse(resp.StatusCode, h, !none), item{kind: itemHead, status: resp.StatusCode, header: h, last: none}); err != nil || none {
+	head := writeResponse(resp.StatusCode, h, !none)
+	if len(head) > maxOriginHead { // for which the reader would kill
+		return &originError{errLargeHead}
+	}
+	if err := x.feed(d, head, item{kind: itemHead, status: resp.StatusCode, header: h, last: none}); err != nil || none {
 		return err
 	}
 	c := newChunk()
@@ -478,36 +481,6 @@ func (x *exchange) answer(err error) {
 	}
 	if err != nil {
 		x.client.Reset(hop.InternalError)
-	}
-}
-
-// originError is about a request that an origin did not answer as HTTP has it.
-type originError struct{ err error }
-
-func (e *originError) Error() string { return "the origin: " + e.err.Error() }
-
-func (e *originError) Unwrap() error { return e.err }
-
-func (x *exchange) answerTo(err error) *answer {
-	if errors.Is(err, errIdle) {
-		return &answer{
-			status: http.StatusGatewayTimeout, reason: fields.ErrorHTTPResponseTimeout,
-			details: "the origin did not answer the request in time", cause: err,
-		}
-	}
-	var o *originError
-	if !errors.As(err, &o) {
-		return answerTo(err)
-	}
-	for _, f := range []func(error) *answer{aSilence, anAlert, aSocket} {
-		if a := f(o.err); a != nil {
-			a.cause = err
-			return a
-		}
-	}
-	return &answer{
-		status: http.StatusBadGateway, reason: fields.ErrorHTTPProtocol, details: "the origin's response is not one that can be passed on",
-		protocol: x.kept.state.NegotiatedProtocol, cause: err,
 	}
 }
 
