@@ -60,6 +60,10 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request, status int, cl
 	clear(h)
 	own(h)
 	h.Set(ErrorField, class)
+	if r.Method == http.MethodConnect || !r.ProtoAtLeast(1, 1) {
+		// What follows may be meant for a tunnel, or be chunks, which HTTP/1.0 does not know: it is no request.
+		h.Set("Connection", "close")
+	}
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(status)

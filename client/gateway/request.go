@@ -36,7 +36,8 @@ type exchangeKey struct{}
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	if !g.enter() {
+	held := r.Context().Value(connKey{}).(*conn)
+	if held.spoilt.Load() || !g.enter() { // net/http may have read it before that was known
 		panic(http.ErrAbortHandler)
 	}
 	defer g.wg.Done()
@@ -57,7 +58,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	// A copy, since net/http looks at its own request's Body for whether what follows on the connection is content still.
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if r.Body != nil && r.Body != http.NoBody {
-		body := &stallReader{ReadCloser: r.Body, rc: sw.rc, most: g.StallTimeout, conn: r.Context().Value(connKey{}).(*conn)}
+		body := &stallReader{ReadCloser: r.Body, rc: sw.rc, most: g.StallTimeout, conn: held}
 		body.extend() // for what net/http reads of it, where it is refused
 		r.Body = body
 	}

@@ -158,3 +158,54 @@ func TestAStatusThatIsNone(t *testing.T) {
 		}
 	}
 }
+
+// Behind content without an end, a head that HTTP/1.0 has a length of its own for, or a CONNECT that is refused, nothing
+// is a request, though it has come already.
+func TestNothingIsReadBehindWhatHasNoEnd(t *testing.T) {
+	const smuggled = "GET http://shop.example/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+	chunked := "POST http://shop.example/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+	for _, wants := range []bool{false, true} {
+		r := newRig(t, answer(func(w http.ResponseWriter, req *http.Request) {
+			if wants {
+				io.Copy(io.Discard, req.Body)
+			}
+			io.WriteString(w, "hello")
+		}), nil)
+		for _, x := range []struct{ name, request string }{
+			{"a chunk's length that is none", chunked + "zz\r\n"},
+			{"a chunk that is longer than it says", chunked + "3\r\nabcd"},
+			{"a trailer section that is none", chunked + "3\r\nabc\r\n0\r\n: x\r\n\r\n"},
+			{"HTTP/1.0", "POST http://shop.example/ HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"},
+			{"a CONNECT that is refused", "CONNECT shop.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"},
+			{"a CONNECT that names nothing", "CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n"},
+		} {
+			conn, err := net.Dial("tcp", r.proxy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			io.WriteString(conn, x.request+smuggled)
+			in := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", x.name, err)
+			}
+			if _, err := io.ReadAll(resp.Body); err != nil {
+				t.Errorf("%s: %v", x.name, err)
+			}
+			if more, err := http.ReadResponse(in, nil); err == nil {
+				t.Errorf("%s: a second answer: %s", x.name, more.Status)
+			}
+			conn.Close()
+			r.mu.Lock()
+			for _, req := range r.asked {
+				if req.Method != http.MethodPost {
+					t.Errorf("%s: %s %s was fetched", x.name, req.Method, req.URL)
+				}
+			}
+			r.asked = nil
+			r.mu.Unlock()
+		}
+	}
+}
