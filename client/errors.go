@@ -21,6 +21,10 @@ const (
 // ErrClosed is what a [Dialer] and a [Transport] return after Close.
 var ErrClosed = errors.New("client: closed")
 
+// ErrNoSignature is wrapped by the [IntegrityError] of a response whose signature was announced to follow it, and did not
+// come: its origin could not make it, or somebody took it away.
+var ErrNoSignature = errors.New("the signature that was announced did not come")
+
 // A KilledError says that the proxy killed the tunnel. Where no valid VERDICT came with the reset, only
 // hop 1 says that it was the proxy, and Rule and Reason are empty.
 type KilledError struct {
@@ -131,13 +135,23 @@ type UnreachableError struct {
 	Status int
 	// ProxyError is the error type of its proxy-status (RFC 9209, section 2.3); "" when there was none.
 	ProxyError string
-	Report     *Report
-	Err        error
+	// NextProxy is the proxy that the proxy From could not go on to, as From says it; Party is then PartyProxy. Both are
+	// "" where it is about any other.
+	From, NextProxy string
+	// Reached says that the party was there, and failed in another way: an address that is wrong is not the cause.
+	Reached bool
+	Report  *Report
+	Err     error
 }
 
 func (e *UnreachableError) Error() string {
-	if e.Party == PartyProxy && e.Status != 0 {
+	switch {
+	case e.NextProxy != "":
+		return withCause(fmt.Sprintf("the proxy %s does not get through to the next one, %s", e.From, e.NextProxy), e.Err)
+	case e.Party == PartyProxy && e.Status != 0:
 		return withCause("the proxy refuses", e.Err)
+	case e.Reached:
+		return withCause(fmt.Sprintf("the %s was reached and failed", e.Party), e.Err)
 	}
 	return withCause(fmt.Sprintf("the %s is unreachable", e.Party), e.Err)
 }

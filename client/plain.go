@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"vitrine/internal/hop"
 	"vitrine/internal/itls"
@@ -100,5 +101,23 @@ func (d *Dialer) plainTLS(ctx context.Context, a *attempt, t *Tunnel, conn net.C
 	case tctx.Err() != nil:
 		return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("no TLS handshake within %v", d.Timeouts.inner())}
 	}
+	if noCommonTLS(err) {
+		return &UnreachableError{Party: PartyOrigin, Reached: true, Err: fmt.Errorf(
+			"TLS handshake: %w: it may have no TLS version or cipher suite that this client takes, which are TLS 1.3, and 1.2 with forward secrecy", err,
+		)}
+	}
 	return &UnreachableError{Party: PartyOrigin, Err: fmt.Errorf("TLS handshake: %w", err)}
+}
+
+// noCommonTLS says that whoever answered a ClientHello speaks TLS, and found nothing in it, or answered with what was not.
+func noCommonTLS(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		switch op.Err.Error() {
+		case "tls: handshake failure", "tls: protocol version not supported", "tls: insufficient security level":
+			return true
+		}
+		return false
+	}
+	return strings.Contains(err.Error(), "server selected unsupported protocol version")
 }

@@ -3,7 +3,9 @@ package client
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -130,7 +132,39 @@ func statusError(resp *hop.Response, authority string) error {
 	case resp.Status == http.StatusProxyAuthRequired:
 		return &TrustError{Party: PartyClient, Err: cause}
 	}
-	return &UnreachableError{Party: blame(last.Error, resp.Status), Status: resp.Status, ProxyError: last.Error, Err: cause}
+	u := &UnreachableError{Party: blame(last.Error, resp.Status), Status: resp.Status, ProxyError: last.Error, Err: cause}
+	if aboutNext(last, authority) {
+		u.Party, u.From, u.NextProxy = PartyProxy, printable(last.Proxy), printable(last.NextHop)
+		return u
+	}
+	u.Reached = u.Party == PartyOrigin && reached(last.Error)
+	return u
+}
+
+// aboutNext says that the error of s is about the next hop, and that this is not the origin.
+func aboutNext(s fields.ProxyStatus, authority string) bool {
+	origin, _, _ := fields.ParseAuthority(authority)
+	if s.NextHop == "" || s.NextHop == authority || s.NextHop == origin {
+		return false
+	}
+	if host, _, err := net.SplitHostPort(s.NextHop); err == nil && host == origin {
+		return false
+	}
+	if _, err := netip.ParseAddr(s.NextHop); err == nil { // a name for the origin that other software gives it; we name proxies
+		return false
+	}
+	// A refusal of the proxy's own names where it would have gone, too.
+	return s.Error == fields.ErrorProxyConfiguration || blame(s.Error, http.StatusBadGateway) == PartyOrigin
+}
+
+// reached says that a proxy whose error has this type had an answer of the one that it dialled, or a connection to it.
+func reached(proxyError string) bool {
+	switch proxyError {
+	case fields.ErrorHTTPProtocol, fields.ErrorHTTPResponseHeaderSectionSize, fields.ErrorHTTPResponseTimeout,
+		fields.ErrorConnectionTerminated, fields.ErrorConnectionReadTimeout, fields.ErrorDestinationUnavailable, fields.ErrorTLSAlertReceived:
+		return true
+	}
+	return false
 }
 
 // lastStatus is the member of proxy-status that is nearest to the origin and names an error, or the nearest

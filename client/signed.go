@@ -63,10 +63,10 @@ func (e *splitExchange) sign(a *attempt, answer *hop.Response) error {
 // unsigned is for a response without a signature to a user who accepts signed.
 func (e *splitExchange) unsigned(a *attempt) error {
 	below := e.route.level
-	why := "the origin did not sign its response"
+	why := "the origin did not sign its response, and has had the request"
 	switch {
 	case e.d.reached(e.route.authority, Signed) && a.chosen != below:
-		why += ", and it was reached at a better level before, so less than that is the user's to judge"
+		why += "; it was reached at a better level before, so less than that is the user's to judge"
 		return e.levelError(a, why, string(below))
 	case a.accepts(below):
 		return nil
@@ -116,7 +116,14 @@ func (e *splitExchange) readAhead(b *responseBody) error {
 
 // finish judges the whole response, with the trailer section h, of which only what is signed is left.
 func (s *signature) finish(h http.Header) error {
-	if err := s.read.Finish(h); err != nil {
+	switch err := s.read.Finish(h); {
+	case err == nil:
+	case !s.read.Verified() && len(h.Values(httpsig.ContentDigest)) == 0 && len(h.Values(httpsig.SignatureHeader)) == 0:
+		return &IntegrityError{
+			What: "the response came to its end without the signature that was announced to follow it: the origin could not make it, or somebody took it away",
+			Err:  fmt.Errorf("%w: %w", ErrNoSignature, err),
+		}
+	default:
 		return &IntegrityError{What: "the response is not what the origin signed", Err: err}
 	}
 	s.read.StripTrailer(h)

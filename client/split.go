@@ -345,6 +345,13 @@ func (e *splitExchange) failure(err error) error {
 	case errors.As(err, new(*hop.SessionError)):
 		return &IntegrityError{What: "hop 1 ended, and the response with it, before its end", Err: err}
 	}
+	if reset := (*hop.ResetError)(nil); errors.As(err, &reset) && reset.Remote && reset.Code == hop.InternalError {
+		what := "the response was cut before its end: the origin's connection to the proxy ended or broke there"
+		if e.resp != nil && e.resp.ContentLength < 0 && e.resp.Request.Method != http.MethodHead {
+			what += "; a response without a length is whole only where its end comes with the framing of chunks or HTTP/2, or with TLS's close_notify"
+		}
+		return &IntegrityError{What: what, Err: err}
+	}
 	return &IntegrityError{What: "the response was cut before its end", Err: err}
 }
 
