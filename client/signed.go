@@ -91,26 +91,40 @@ func (e *splitExchange) declared(resp *http.Response) int64 {
 	return resp.ContentLength
 }
 
-// pointsElsewhere says whether the response is a redirect whose signature is still to come. Whoever follows it asks for
-// no more of its content, and so would never learn that the signature does not hold.
-func (e *splitExchange) pointsElsewhere() bool {
-	return e.signature != nil && !e.signature.read.Verified() && e.resp.StatusCode/100 == 3 && e.resp.Header.Get("Location") != ""
+// pointsElsewhere says whether the response is a redirect. Whoever follows it asks for no more of its content, and so
+// would never learn that the signature does not hold.
+func pointsElsewhere(resp *http.Response) bool {
+	return resp.StatusCode/100 == 3 && resp.Header.Get("Location") != ""
 }
 
-// maxRedirect bounds the content of such a redirect, which is kept until its signature is there, in bytes.
-const maxRedirect = 1 << 20
+// actedOn says whether the head is acted on at once, and the signature over it is still to come: a redirect is followed,
+// and cookies are kept, whatever then becomes of the content.
+func (e *splitExchange) actedOn() bool {
+	return e.signature != nil && !e.signature.read.Verified() && (pointsElsewhere(e.resp) || len(e.resp.Header["Set-Cookie"]) > 0)
+}
 
-// readAhead has the response's content, which is b, come and be judged before anybody gets the head.
+// maxAhead bounds the content of such a response, which is kept until its signature is there, in bytes.
+const maxAhead = 1 << 20
+
+// readAhead has the response's content, which is b, come and be judged before anybody gets the head. Where that is too
+// much a redirect fails, and other responses lose their cookies.
 func (e *splitExchange) readAhead(b *responseBody) error {
-	p, err := io.ReadAll(io.LimitReader(b, maxRedirect+1))
+	p, err := io.ReadAll(io.LimitReader(b, maxAhead+1))
 	switch {
 	case err != nil:
 		return err
-	case len(p) > maxRedirect:
+	case len(p) <= maxAhead:
+		e.resp.Body = io.NopCloser(bytes.NewReader(p))
+	case pointsElsewhere(e.resp):
 		e.x.rep.Level = ""
-		return &IntegrityError{What: fmt.Sprintf("a redirect is longer than %d bytes, and its signature comes behind that", maxRedirect)}
+		return &IntegrityError{What: fmt.Sprintf("a redirect is longer than %d bytes, and its signature comes behind that", maxAhead)}
+	default:
+		e.resp.Header.Del("Set-Cookie")
+		e.resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(p), b), b}
 	}
-	e.resp.Body = io.NopCloser(bytes.NewReader(p))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"strings"
 	"testing"
@@ -133,6 +134,67 @@ func TestARedirectIsFollowedOnlyWhenItsSignatureHolds(t *testing.T) {
 				if name != httpsig.ContentDigest {
 					t.Errorf("trailer %v", resp.Trailer)
 				}
+			}
+		})
+	}
+}
+
+// A proxy that says that the signature will come behind the content must not plant a cookie: whoever keeps cookies takes
+// them from the head, before there is an error.
+//
+// spec: SIG-17
+func TestACookieIsTakenOnlyWhenItsSignatureHolds(t *testing.T) {
+	evil := func(sp *splitter) {
+		sp.onHead = func(_ hop.Answering, _ [32]byte, resp *http.Response) bool {
+			resp.Header.Set("Set-Cookie", "a=evil")
+			return false
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		size int
+		lie  func(sp *splitter)
+		kept string
+		bad  string
+	}{
+		{"true", 4 << 10, func(*splitter) {}, "a=true", ""},
+		{"another", 4 << 10, evil, "", "not what the origin signed"},
+		{"true, before content that is long", 2 << 20, func(*splitter) {}, "", ""},
+		{"another, before content that is long", 2 << 20, evil, "", "not what the origin signed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Set-Cookie", "a=true")
+				rw.Write(bytes.Repeat([]byte("x"), tt.size))
+			})
+			sp := w.signing(t, new(tls.Config))
+			tt.lie(sp)
+			jar, err := cookiejar.New(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &http.Client{Transport: w.transport(accepting(Signed)), Jar: jar}
+			resp, err := c.Get("https://origin.example/")
+			var body []byte
+			if err == nil {
+				body, err = io.ReadAll(resp.Body)
+				resp.Body.Close()
+			}
+			if u, ok := err.(*url.Error); ok {
+				err = u.Err
+			}
+			if tt.bad != "" {
+				wantIntegrity(t, err, tt.bad)
+			} else if err != nil || len(body) != tt.size || !ReportOf(resp).Signature.Verified {
+				t.Errorf("%d bytes, %v", len(body), err)
+			}
+			kept := ""
+			for _, cookie := range jar.Cookies(&url.URL{Scheme: "https", Host: "origin.example", Path: "/"}) {
+				kept += cookie.String()
+			}
+			if kept != tt.kept {
+				t.Errorf("kept %q, want %q", kept, tt.kept)
 			}
 		})
 	}

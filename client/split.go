@@ -305,7 +305,7 @@ func (e *splitExchange) deliver(a *attempt, answer *hop.Response) error {
 		return nil
 	}
 	resp.Body = b
-	if e.pointsElsewhere() {
+	if e.actedOn() {
 		return e.readAhead(b)
 	}
 	if resp.ContentLength == 0 && len(resp.Trailer) == 0 {
