@@ -37,6 +37,18 @@ func NewGateway(upstream *url.URL) *Gateway {
 				r.Out.Body = &endedBody{ReadCloser: r.Out.Body}
 			}
 		},
+		// What it would say itself names neither the upstream nor the request.
+		ErrorLog: log.New(io.Discard, "", 0),
+		ModifyResponse: func(resp *http.Response) error {
+			if resp.StatusCode != http.StatusSwitchingProtocols { // whose body is the connection
+				resp.Body = &watchedBody{ReadCloser: resp.Body, failed: func(err error) {
+					if r := resp.Request; r.Context().Err() == nil { // else it is the client that has gone
+						g.logf(r, "origin: upstream %s broke off its response to %s %s: %v", upstream.Redacted(), r.Method, r.URL.EscapedPath(), err)
+					}
+				}}
+			}
+			return nil
+		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 				return // the client has gone
@@ -61,6 +73,20 @@ func (b *endedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.ended = err == io.EOF
+	return n, err
+}
+
+// A watchedBody tells of an error that its reader may keep to itself.
+type watchedBody struct {
+	io.ReadCloser
+	failed func(error)
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.failed(err)
+	}
 	return n, err
 }
 

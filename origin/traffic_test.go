@@ -293,6 +293,31 @@ func TestGatewayAnswers502InOneLine(t *testing.T) {
 	}
 }
 
+// Who runs the origin learns of an upstream that breaks off: the client learns that from the cut alone.
+func TestGatewayLogsAnUpstreamThatBreaksOff(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "the first part")
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer upstream.Close()
+	g := NewGateway(must(url.Parse(upstream.URL)))
+	defer g.CloseIdleConnections()
+	w := newWorld(t, g).serve(nil)
+	resp, err := w.client(w.hop(w.proxy)).Get(site)
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("the response looks complete")
+	}
+	if log := w.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, upstream.URL+" broke off its response to GET /") {
+		t.Errorf("log %q", log)
+	}
+}
+
 // net/http closes the body of a request over HTTP/1.1 when the response begins, and an upstream may begin it before
 // net/http has looked, for no use, whether there is more than the declared length.
 func TestGatewayReadsNothingBehindTheEnd(t *testing.T) {
