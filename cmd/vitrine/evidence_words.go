@@ -218,6 +218,9 @@ func (s *shownEvidence) meaning() (proves, not []string) {
 		"which address the proxy dialled",
 		"that it was fresh: only the client that made the nonce could know",
 	}
+	if s.e.Kind == evidence.Claim || s.e.Kind == evidence.Transcript {
+		never[0] = "where later bytes come from: a level below intact has no inner session, and only signed has the origin's signature"
+	}
 	key := "a key for " + s.e.Authority + " answered this nonce, for this proxy and this authority"
 	switch s.e.Kind {
 	case evidence.Chain:

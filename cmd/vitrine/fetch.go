@@ -144,10 +144,10 @@ func (f *fetcher) redirect(req *http.Request, via []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
 	if len(via) > maxRedirects {
-		return errors.New("fetch: more than 50 redirects")
+		return errors.New("fetch: more than 50 redirects, as in a loop; -v shows where each one leads")
 	}
 	if req.URL.Scheme != "https" {
-		return errors.New("fetch: redirected to " + req.URL.Redacted() + ", which is not https")
+		return errors.New("fetch: redirected to " + req.URL.Redacted() + ", which is not https; nothing was sent there: if it is there over https, fetch that URL")
 	}
 	if f.request.method != "" {
 		req.Method = f.request.method

@@ -31,7 +31,11 @@ func (f *fetcher) describe(r *client.Report) {
 		return
 	}
 	if r.Level != "" {
-		f.say("* level %s: %s", r.Level, r.Level.Words())
+		words := r.Level.Words()
+		if len(r.Proxies) > 1 {
+			words = strings.Replace(words, "the proxy ", "each of the proxies ", 1)
+		}
+		f.say("* level %s: %s", r.Level, words)
 	}
 	for _, p := range r.Proxies {
 		f.say("* proxy %s (SPKI SHA-256 %s)", p.Subject, p.SPKI)

@@ -365,6 +365,8 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "https://other.example/fields", http.StatusFound)
 	case "/as-user":
 		http.Redirect(w, r, "https://user:hunter2@shop.example/fields", http.StatusFound)
+	case "/plain":
+		http.Redirect(w, r, "http://shop.example/fields", http.StatusFound)
 	case "/loop":
 		http.Redirect(w, r, "/loop", http.StatusFound)
 	case "/cut":

@@ -203,6 +203,9 @@ func readPolicy(c *cli.Context, p *proxy.Proxy) (warnings []string, err error) {
 		m := policyMessage{Line: w.Line, Column: w.Column, Rule: w.Rule, Message: w.Message}
 		warnings = append(warnings, m.warning(file))
 	}
+	if p.Upstream != nil && pol.Allows(fields.Split) {
+		warnings = append(warnings, file+": warning: mode split does not go through --upstream in this version: hosts that it is for get what else is listed for them")
+	}
 	return warnings, nil
 }
 

@@ -346,3 +346,19 @@ func BenchmarkModes(b *testing.B) {
 		p.Modes("shop.example:443")
 	}
 }
+
+func TestAllowsNamesTheModesOfAnyHost(t *testing.T) {
+	p, err := Parse("file", []byte("[[host]]\nmatch = \"a.example\"\nmodes = [\"blind\"]\n[[host]]\nmatch = \"*\"\nmodes = [\"intact\", \"split\"]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	none, err := Parse("file", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []fields.Mode{fields.Blind, fields.Intact, fields.Split} {
+		if !p.Allows(m) || none.Allows(m) {
+			t.Errorf("%s: %v, without hosts %v", m, p.Allows(m), none.Allows(m))
+		}
+	}
+}

@@ -131,6 +131,11 @@ func (p *Policy) Modes(authority string) []fields.Mode {
 	return []fields.Mode{fields.Intact}
 }
 
+// Allows says whether an entry of the file has m among its modes.
+func (p *Policy) Allows(m fields.Mode) bool {
+	return slices.ContainsFunc(p.hosts, func(h host) bool { return slices.Contains(h.modes, m) })
+}
+
 // Ports are those that may be dialled; nil where the file does not say.
 func (p *Policy) Ports() []int { return slices.Clone(p.ports) }
 
