@@ -175,7 +175,11 @@ func TestWhatAProxyDoesToASignedResponseIsNoticed(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			_, err = io.ReadAll(resp.Body)
-			wantIntegrity(t, err, "not what the origin signed")
+			bad := "not what the origin signed"
+			if tt.bare {
+				bad = "without the signature that was announced"
+			}
+			wantIntegrity(t, err, bad)
 			if rep := ReportOf(resp); rep.Signature.Verified || rep.Error == "" {
 				t.Errorf("%+v", rep)
 			}
