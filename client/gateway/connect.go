@@ -21,10 +21,14 @@ type carriage struct {
 	tunnel  tunnel
 	once    sync.Once
 	bytes   atomic.Int64
+	whole   atomic.Bool // the program was told the end of what it gets
 }
 
 func (c *carriage) close() {
 	c.once.Do(func() {
+		if lingers, ok := c.program.(interface{ SetLinger(sec int) error }); ok && !c.whole.Load() {
+			_ = lingers.SetLinger(0) // a reset: to a program that knows no other end a plain close would be one in order
+		}
 		c.program.Close()
 		c.tunnel.Close()
 	})
@@ -127,6 +131,8 @@ func (c *carriage) carry(fromProgram io.Reader, idle time.Duration) error {
 	}
 	if err != nil {
 		c.close()
+	} else {
+		c.whole.Store(true)
 	}
 	other := <-sent
 	if err == nil || errors.Is(err, net.ErrClosed) {

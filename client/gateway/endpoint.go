@@ -122,6 +122,12 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
+// SetLinger and CloseWrite are those of a *net.TCPConn.
+func (c *conn) SetLinger(sec int) error {
+	return c.Conn.(interface{ SetLinger(sec int) error }).SetLinger(sec)
+}
+
+// CloseWrite ends what is sent.
 func (c *conn) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
 
 // fromElsewhere says whether a web page that is not this endpoint's makes a browser send r.
