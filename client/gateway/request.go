@@ -166,6 +166,7 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 	out := pr.Out
 	out.URL.Scheme, out.URL.Host, out.Host = "https", x.authority, ""
 	out.URL.RawQuery = pr.In.URL.RawQuery // whatever it means to the origin
+	out.URL.RawPath = escaped(out.URL.RawPath)
 	// Who is in front of the program is the program's to say.
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if values := pr.In.Header[name]; values != nil && !httpguts.HeaderValuesContainsToken(pr.In.Header["Connection"], name) {
@@ -182,6 +183,20 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 	if referer := out.Header.Get("Referer"); referer != "" {
 		out.Header.Set("Referer", x.outward(referer))
 	}
+}
+
+// escaped is a path as it came, but for what no URL has. For the sake of that net/url would write it all anew, and %2F
+// would become a slash.
+func escaped(path string) string {
+	var b strings.Builder
+	for _, c := range []byte(path) {
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~/!$&'()*+,;=:@[]%", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 // version is a protocol's in Via, where HTTP goes without saying, and HTTP/2 has no minor version.

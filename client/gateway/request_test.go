@@ -209,3 +209,29 @@ func TestNothingIsReadBehindWhatHasNoEnd(t *testing.T) {
 		}
 	}
 }
+
+// A path is passed on as it was asked for. Where it has something that a URL cannot have, that alone is escaped: the
+// rest would otherwise be unescaped with it, and be another path.
+func TestAPathStaysWhatItIs(t *testing.T) {
+	r := newRig(t, answer(hello), nil)
+	mapped := r.serve(func(ln net.Listener) error { return r.g.ServeMap(ln, "https://shop.example") })
+	for path, want := range map[string]string{
+		"/":                      "/",
+		"//a/../b?":              "//a/../b?",
+		"/a%2fb%3B%25?q=%2f|":    "/a%2fb%3B%25?q=%2f|",
+		"/a%2fb%3B%25|c":         "/a%2fb%3B%25%7Cc",
+		"/%2e%2e%2f\\\"\xc3\xa4": "/%2e%2e%2f%5C%22%C3%A4",
+		"/a;b=[c]'(d)!*@:~":      "/a;b=[c]'(d)!*@:~",
+	} {
+		for _, request := range []string{"GET http://shop.example" + path + " HTTP/1.1\nHost: shop.example\n\n", "GET " + path + " HTTP/1.1\nHost: " + mapped + "\n\n"} {
+			addr := r.proxy
+			if strings.HasPrefix(request, "GET /") {
+				addr = mapped
+			}
+			r.ask(addr, request)
+			if got := r.took().URL.RequestURI(); got != want {
+				t.Errorf("%q: %q is asked for, want %q", request, got, want)
+			}
+		}
+	}
+}
