@@ -27,6 +27,7 @@ type checkedBody struct {
 
 	mu     sync.Mutex // handlers may read and answer at once
 	digest *httpsig.Digest
+	begun  bool // somebody looked
 	read   int64
 	end    bool
 	wrong  error // its digest was another's
@@ -52,6 +53,9 @@ func newCheckedBody(r *http.Request) (*checkedBody, error) {
 func (b *checkedBody) Read(p []byte) (int, error) {
 	b.reading <- struct{}{}
 	defer func() { <-b.reading }()
+	b.mu.Lock()
+	b.begun = true
+	b.mu.Unlock()
 	n, err := b.body.Read(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,13 +97,13 @@ func (b *checkedBody) judged(w http.ResponseWriter) bool {
 		return b.ended() == nil
 	}
 	b.mu.Lock()
-	untouched, complete := b.read == 0, b.end
+	begun, complete, none := b.begun, b.end, b.end && b.read == 0
 	b.mu.Unlock()
-	if untouched {
+	switch {
+	case !begun:
 		return true
-	}
-	if b.digest == nil {
-		return false // content that the client's signature would not cover: it may be the proxy's
+	case b.digest == nil:
+		return none // else content that the client's signature would not cover: it may be the proxy's
 	}
 	if !complete {
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTime))

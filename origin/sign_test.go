@@ -354,6 +354,10 @@ func TestContentThatAHandlerLeaves(t *testing.T) {
 			io.ReadAll(r.Body)
 			http.NewResponseController(w).Flush()
 		}, asking{body: []byte(some), digest: "-"}, false},
+		{"taken away, and asked for", func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "paid %q", r.FormValue("amount")) // which looks at no error
+		}, asking{body: []byte{}, digest: httpsig.FormatDigest(sha256.Sum256([]byte("amount=1"))), header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}}, false},
+		{"nothing, and asked for", func(_ http.ResponseWriter, r *http.Request) { io.ReadAll(r.Body) }, asking{body: []byte{}, digest: "-"}, true},
 		{"no content and its digest", func(http.ResponseWriter, *http.Request) {}, asking{digest: httpsig.FormatDigest(sha256.Sum256(nil))}, true},
 		{"no content and another digest", func(http.ResponseWriter, *http.Request) {}, asking{digest: httpsig.FormatDigest([32]byte{})}, false},
 	} {
