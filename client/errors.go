@@ -148,6 +148,8 @@ func (e *UnreachableError) Error() string {
 	switch {
 	case e.NextProxy != "":
 		return withCause(fmt.Sprintf("the proxy %s does not get through to the next one, %s", e.From, e.NextProxy), e.Err)
+	case e.Party == PartyProxy && e.Status/100 == 2: // to a request with Max-Forwards
+		return withCause("no answer of the origin", e.Err)
 	case e.Party == PartyProxy && e.Status != 0:
 		return withCause("the proxy refuses", e.Err)
 	case e.Reached:

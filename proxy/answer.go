@@ -32,6 +32,7 @@ type answer struct {
 	next     string        // the next proxy, where the target was to be reached through it
 	above    http.Header   // what the proxies behind this one say of themselves
 	body     string        // default: details
+	media    string        // its type; default: lines of text, of which body is one
 	cause    error         // goes to the log alone
 }
 
@@ -64,7 +65,7 @@ func (a *answer) response(f *front, version, target string) *hop.Response {
 			Details:        a.details,
 		}.String())
 	} else {
-		h.Set(fields.ProxyStatusName, fields.ProxyStatus{Proxy: f.name}.String())
+		h.Set(fields.ProxyStatusName, fields.ProxyStatus{Proxy: f.name, Details: a.details}.String())
 	}
 	if a.status == frames.StatusInspectionRequired {
 		h.Set(fields.InspectionOptions, fields.FormatOptions(a.options))
@@ -72,6 +73,10 @@ func (a *answer) response(f *front, version, target string) *hop.Response {
 	body := a.body
 	if body == "" {
 		body = a.details
+	}
+	if a.media != "" {
+		h.Set("Content-Type", a.media)
+		return &hop.Response{Status: a.status, Header: h, Evidence: a.evidence, Body: []byte(body)}
 	}
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	return &hop.Response{Status: a.status, Header: h, Evidence: a.evidence, Body: []byte(body + "\n")}

@@ -29,6 +29,9 @@ func (s *session) split(ctx context.Context, in hop.IncomingRequest) error {
 	if !slices.Contains(modes, fields.Split) || t.next != nil {
 		return s.anew(ctx, t, modes, "policy allows no split mode to this target")
 	}
+	if left, given, err := fields.MaxForwards(req.Method, req.Header); err == nil && given && left == 0 {
+		return lastForward(req)
+	}
 	c := s.keeper.take(id, t.Authority, s.run.current.Load().epoch)
 	if c == nil {
 		return s.anew(ctx, t, modes, connectionGone)
@@ -41,6 +44,16 @@ func (s *session) split(ctx context.Context, in hop.IncomingRequest) error {
 	}
 	s.exchange(in, client, t, c)
 	return nil
+}
+
+// lastForward answers a TRACE or OPTIONS that may not go on from here.
+func lastForward(req *hop.Request) *answer {
+	a := &answer{status: http.StatusOK, details: "max-forwards is 0, so this proxy answers, and not the origin"}
+	if req.Method == http.MethodTrace {
+		a.media = "message/http"
+		a.body = string(fields.Trace(req.Method, req.Path, req.Authority, req.Header))
+	}
+	return a
 }
 
 // connectionGone is what a 470 to a request says whose connection is no more.

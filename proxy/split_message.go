@@ -59,6 +59,9 @@ func (s *session) requestHeader(req *hop.Request) http.Header {
 	if cookies := h["Cookie"]; len(cookies) > 1 { // RFC 9113, section 8.2.3
 		h["Cookie"] = []string{strings.Join(cookies, "; ")}
 	}
+	if left, given, err := fields.MaxForwards(req.Method, h); err == nil && given && left > 0 {
+		h.Set(fields.MaxForwardsName, strconv.Itoa(left-1))
+	}
 	fields.AppendVia(h, s.version, s.front.via)
 	return h
 }
@@ -77,6 +80,9 @@ func checkRequest(req *hop.Request) error {
 	}
 	if err := checkFields(req.Header); err != nil {
 		return badRequest("a field that HTTP does not have", err)
+	}
+	if _, _, err := fields.MaxForwards(req.Method, req.Header); err != nil {
+		return badRequest("max-forwards is malformed", err)
 	}
 	if u := targetURL(req); u.RequestURI() != req.Path {
 		return badRequest(":path cannot be sent on as it is", nil)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -151,6 +152,16 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
 		// A server may ignore any other (RFC 9110, section 7.8), as h2c.
 		r.Header.Del("Upgrade")
 	}
+	switch left, given, err := fields.MaxForwards(r.Method, r.Header); {
+	case err != nil:
+		x.refuse(w, r, http.StatusBadRequest, "Max-Forwards is not a number")
+		return
+	case given && left == 0:
+		x.lastForward(w, r)
+		return
+	case given:
+		r.Header.Set(fields.MaxForwardsName, strconv.Itoa(left-1))
+	}
 	// A program may read the answer while it sends, and the origin may answer early. Where the connection cannot do
 	// both at once, it is as it was.
 	_ = http.NewResponseController(w).EnableFullDuplex()
@@ -158,6 +169,19 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
 	if body, ok := r.Body.(*stallReader); ok {
 		body.rest()
 	}
+}
+
+// lastForward answers a TRACE or OPTIONS that may not go on from here (RFC 9110, section 7.6.2).
+func (x *exchange) lastForward(w http.ResponseWriter, r *http.Request) {
+	own(w.Header())
+	if r.Method != http.MethodTrace {
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	w.Header().Set("Content-Type", "message/http")
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(fields.Trace(r.Method, r.RequestURI, r.Host, r.Header))
 }
 
 // rewriteRequest makes the program's request the gateway's.

@@ -48,6 +48,8 @@ func reachAdvice(e *client.UnreachableError) string {
 		return "; check its name and port, at which something does not speak TLS as the proxy does: no version or cipher suite in common, or none at all"
 	case e.Party == client.PartyOrigin:
 		return "; check its name and port, and remember that with a proxy it is the proxy that dials"
+	case e.Status/100 == 2:
+		return ""
 	case e.Status != 0:
 		return "; the proxy's operator decides what it carries"
 	}

@@ -6,7 +6,8 @@
 // [FormatEvidenceRequest] and [ParseEvidenceRequest] for the client's request for evidence; [FormatEvidenceID]
 // and [ParseEvidenceID] for the evidence that an ordinary request rests on;
 // [FormatOptions] and [ParseOptions] for the modes that a proxy offers with a 470; [ProxyStatus] for the
-// reason of any answer that a proxy makes itself; [AppendVia] and [HasVia] to find loops.
+// reason of any answer that a proxy makes itself; [AppendVia] and [HasVia] to find loops; [MaxForwards] for how far
+// a TRACE or OPTIONS may go.
 package fields
 
 import (
