@@ -175,6 +175,9 @@ func TestFieldsInTheProgramsTerms(t *testing.T) {
 		{"Content-Security-Policy", "default-src 'self'", same, same},
 		{"Content-Security-Policy", "upgrade-insecure-requests", gone, gone},
 		{"Content-Security-Policy", "a b; Upgrade-Insecure-Requests ; c", "a b; c", "a b; c"},
+		{"Content-Security-Policy", "a b; c, d, upgrade-insecure-requests", "a b; c, d", "a b; c, d"}, // several on one line
+		{"Content-Security-Policy", "upgrade-insecure-requests,upgrade-insecure-requests\t1; a", "a", "a"},
+		{"Content-Security-Policy", "upgrade-insecure-requests,", gone, gone},
 		{"Set-Cookie", "a=b; Domain=shop.example; Secure; HttpOnly", same, "a=b; Secure; HttpOnly"},
 		{"Set-Cookie", "domain=x; path=/;DOMAIN=.example", same, "domain=x; path=/"},
 		{LevelField, "direct", "intact", "intact"},

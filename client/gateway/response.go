@@ -83,24 +83,30 @@ func (x *exchange) inward(s string) string {
 	return s
 }
 
-// stayHere drops the directive that makes a browser ask for https in the place of http.
+// stayHere drops the directive that makes a browser ask for https in the place of http. A line may have several policies:
+// at signed, where the origin sent several lines, it does.
 func stayHere(h http.Header, name string) {
+	const upgrade = "upgrade-insecure-requests"
 	var kept []string
-	for _, policy := range h.Values(name) {
-		var directives []string
-		dropped := false
-		for d := range strings.SplitSeq(policy, ";") {
-			if strings.EqualFold(strings.TrimSpace(d), "upgrade-insecure-requests") {
-				dropped = true
-				continue
-			}
-			directives = append(directives, d)
+	for _, line := range h.Values(name) {
+		if !strings.Contains(strings.ToLower(line), upgrade) {
+			kept = append(kept, line)
+			continue
 		}
-		switch {
-		case !dropped:
-			kept = append(kept, policy)
-		case strings.TrimSpace(strings.Join(directives, "")) != "":
-			kept = append(kept, strings.TrimSpace(strings.Join(directives, ";")))
+		var policies []string
+		for policy := range strings.SplitSeq(line, ",") {
+			var directives []string
+			for d := range strings.SplitSeq(policy, ";") {
+				if words := strings.Fields(d); len(words) > 0 && !strings.EqualFold(words[0], upgrade) {
+					directives = append(directives, d)
+				}
+			}
+			if directives != nil {
+				policies = append(policies, strings.TrimSpace(strings.Join(directives, ";")))
+			}
+		}
+		if policies != nil {
+			kept = append(kept, strings.Join(policies, ", "))
 		}
 	}
 	if kept == nil {
