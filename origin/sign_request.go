@@ -88,6 +88,16 @@ func (b *checkedBody) altered() bool {
 	return b.wrong != nil
 }
 
+// unjudged is why judged was false.
+func (b *checkedBody) unjudged() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.digest != nil && !b.end {
+		return errUnread
+	}
+	return errContent
+}
+
 // judged reports whether what the handler did rests on what the digest says: it looked at none of the content, or
 // all of it is that of the digest. The handler has returned.
 func (b *checkedBody) judged(w http.ResponseWriter) bool {

@@ -249,7 +249,11 @@ func (x *signedExchange) vary(h http.Header) {
 	}
 }
 
-var errContent = errors.New("origin: the request's content is not what its Content-Digest says, or has none")
+var (
+	errContent = errors.New("origin: the request's content is not what its Content-Digest says, or has none")
+	// errUnread says that the answer rests on content that was not judged. Its end may be another than the digest's.
+	errUnread = errors.New("origin: the answer was complete before the request's content was, and the rest of that did not come in time or is too long to wait for")
+)
 
 // signHead signs a response of which the whole content is there. Without success it stays as it is: the client judges.
 func (x *signedExchange) signHead() error {
@@ -258,7 +262,7 @@ func (x *signedExchange) signHead() error {
 		return err
 	}
 	if x.nonce != nil && !x.body.judged(x.w) {
-		return errContent
+		return x.body.unjudged()
 	}
 	content := x.kept
 	if !x.hasContent() {
@@ -316,7 +320,7 @@ func (x *signedExchange) signLater() error {
 
 func (x *signedExchange) signTrailer() error {
 	if !x.body.judged(x.w) {
-		return errContent
+		return x.body.unjudged()
 	}
 	release, err := x.s.slot(x.r)
 	if err != nil {

@@ -622,7 +622,7 @@ func TestContentThatNeverEnds(t *testing.T) {
 			if took := time.Since(start); string(content) != "hello" || resp.Header.Get("Signature") != "" || took < drainTime || took > 2*drainTime {
 				t.Errorf("%q after %v, signature %q", content, took, resp.Header.Get("Signature"))
 			}
-			if err := <-why; !errors.Is(err, errContent) {
+			if err := <-why; !errors.Is(err, errUnread) {
 				t.Error(err)
 			}
 			c.CloseIdleConnections()
