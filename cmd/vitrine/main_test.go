@@ -342,6 +342,14 @@ func cmdStock(ts *testscript.TestScript, neg bool, args []string) {
 		ErrorLog:  log.New(io.Discard, "", 0),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			os.WriteFile(seen, []byte(r.Method+" "+r.URL.Path+"\n"), 0o644)
+			switch r.URL.Path {
+			case "/large-head":
+				for i := range 70 {
+					w.Header().Set(fmt.Sprintf("X-%d", i), strings.Repeat("x", 1000))
+				}
+			case "/reset":
+				panic(http.ErrAbortHandler)
+			}
 			io.WriteString(w, r.URL.Path)
 		}),
 	}
