@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"vitrine/frames"
 	"vitrine/internal/fields"
+	"vitrine/internal/hop"
 )
 
 func TestSplitRoutesAreReused(t *testing.T) {
@@ -281,5 +283,37 @@ func TestEvidenceServesItsOwnAuthorityAlone(t *testing.T) {
 	}
 	if rs.take("a.example:443", now) == nil {
 		t.Error("evidence does not serve its own authority")
+	}
+}
+
+// A request that went out without a tunnel and was refused goes into the tunnel that is found for it then, at what that
+// one is, and not out again as before.
+//
+// spec: CLI-39
+func TestATunnelInThePlaceOfARoute(t *testing.T) {
+	w := newWorld(t)
+	sp := w.split(t, new(tls.Config))
+	tr := w.transport(accepting(Attested, Blind))
+	if resp, _ := get(t, tr, "https://origin.example/"); ReportOf(resp).Level != Attested {
+		t.Fatal(ReportOf(resp).Level)
+	}
+	asks := len(sp.asks)
+	w.modes = []fields.Mode{fields.Blind} // as a policy that was read again says
+	w.answer = func(in hop.Incoming, req *hop.Request) bool {
+		if req.Protocol == "" {
+			return false
+		}
+		w.refuse(in, frames.StatusInspectionRequired, "", nil)
+		return true
+	}
+	sp.refuse = func(*hop.Request) *hop.Response { return &hop.Response{Status: frames.StatusInspectionRequired} }
+	for range 2 {
+		resp, body, err := tryGet(t, tr, "https://origin.example/")
+		if err != nil || string(body) != "hello" || ReportOf(resp).Level != Blind {
+			t.Fatalf("%q, %v", body, err)
+		}
+	}
+	if n := len(sp.asks) - asks; n != 1 {
+		t.Errorf("it went out %d times without a tunnel", n)
 	}
 }

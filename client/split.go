@@ -48,6 +48,7 @@ type splitExchange struct {
 // there is none.
 func (x *exchange) split(a *attempt) (resp *http.Response, again bool, err error) {
 	r := a.route
+	a.route = nil // it is e's, who gives it back; what is found next may be a tunnel
 	x.keepBody()
 	*x.rep = *a.rep
 	x.rep.Evidence, x.rep.EvidenceBytes, x.rep.Hops = r.evidence, r.raw, r.hops
