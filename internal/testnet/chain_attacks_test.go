@@ -259,7 +259,7 @@ func TestTheNextProxyRestarts(t *testing.T) {
 		if k := wantError[*client.KilledError](t, err); !k.SignatureVerified || k.Proxy != chainHost(1) || k.Rule != "shutdown" {
 			t.Errorf("%+v", k)
 		}
-		if _, _, err := c.get("/"); class(err) != "unreachable:origin" {
+		if _, _, err := c.get("/"); class(err) != "unreachable:proxy" {
 			t.Error(err)
 		}
 		p := c.proxyAt(chainHost(1))

@@ -193,12 +193,12 @@ func TestTheSecondProxyOfAChainLies(t *testing.T) {
 		want  string
 		says  string
 	}{
-		"no evidence":            {false, ok(func(r *hop.Response) { r.Evidence = nil }), "unreachable:origin", "the next proxy's evidence does not hold"},
-		"no evidence, but bytes": {false, ok(func(r *hop.Response) { r.Evidence = []byte("hello") }), "unreachable:origin", "the next proxy's evidence does not hold"},
+		"no evidence":            {false, ok(func(r *hop.Response) { r.Evidence = nil }), "unreachable:proxy", "the next proxy's evidence does not hold"},
+		"no evidence, but bytes": {false, ok(func(r *hop.Response) { r.Evidence = []byte("hello") }), "unreachable:proxy", "the next proxy's evidence does not hold"},
 		"changed evidence":       {false, ok(func(r *hop.Response) { r.Evidence[len(r.Evidence)-80] ^= 1 }), "integrity", ""},
-		"a bad option":           {true, func(r *hop.Response) { r.Header.Set(fields.InspectionOptions, "((") }, "unreachable:origin", "the next proxy's answer makes no sense"},
-		"a redirect":             {true, func(r *hop.Response) { r.Status = http.StatusFound }, "unreachable:origin", "the next proxy's answer makes no sense"},
-		"470 with other bytes":   {true, func(r *hop.Response) { r.Evidence = []byte("hello") }, "unreachable:origin", "the next proxy's evidence does not hold"},
+		"a bad option":           {true, func(r *hop.Response) { r.Header.Set(fields.InspectionOptions, "((") }, "unreachable:proxy", "the next proxy's answer makes no sense"},
+		"a redirect":             {true, func(r *hop.Response) { r.Status = http.StatusFound }, "unreachable:proxy", "the next proxy's answer makes no sense"},
+		"470 with other bytes":   {true, func(r *hop.Response) { r.Evidence = []byte("hello") }, "unreachable:proxy", "the next proxy's evidence does not hold"},
 		"470 with nothing":       {true, func(r *hop.Response) { r.Evidence = nil }, "level", "shows no evidence"},
 		"401":                    {true, func(r *hop.Response) { r.Status = http.StatusUnauthorized }, "unreachable:proxy", "401"},
 		"a status that is none":  {true, func(r *hop.Response) { r.Header.Set(fields.ProxyStatusName, "((") }, "level", ""},

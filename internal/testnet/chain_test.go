@@ -513,7 +513,7 @@ func TestWhoIsNotWhoThePathSays(t *testing.T) {
 			second: func(_ *line, p *proxy.Proxy) { p.ClientCAs = nil }, want: "unreachable:proxy", says: "asks its clients for no certificate",
 		},
 		"it does not know the first": {
-			second: func(c *line, p *proxy.Proxy) { p.ClientCAs = c.authority("Others", time.Now()).Pool().CertPool }, want: "unreachable:origin", says: "the next proxy",
+			second: func(c *line, p *proxy.Proxy) { p.ClientCAs = c.authority("Others", time.Now()).Pool().CertPool }, want: "unreachable:proxy", says: "the next proxy",
 		},
 		"the proxy does not trust it": {
 			first: func(c *line, p *proxy.Proxy) { p.Upstream.Roots = c.authority("Others", time.Now()).Pool().CertPool },
@@ -529,7 +529,7 @@ func TestWhoIsNotWhoThePathSays(t *testing.T) {
 			want:   "trust:proxy", says: chainHost(1) + ", to which " + ProxyHost + " leads",
 		},
 		"it is not there": {
-			first: func(_ *line, p *proxy.Proxy) { p.Upstream.URL = "https://nowhere.example" }, want: "unreachable:origin", says: "the next proxy's name",
+			first: func(_ *line, p *proxy.Proxy) { p.Upstream.URL = "https://nowhere.example" }, want: "unreachable:proxy", says: "the next proxy's name",
 		},
 		"it is an origin": {
 			first: func(c *line, p *proxy.Proxy) {
