@@ -27,6 +27,7 @@ func NewGateway(upstream *url.URL) *Gateway {
 	g := &Gateway{transport: http.DefaultTransport.(*http.Transport).Clone()}
 	g.transport.Proxy = nil
 	g.transport.DisableCompression = true
+	g.transport.DialContext = upstreamDial(g.transport.DialContext)
 	g.proxy = httputil.ReverseProxy{
 		Transport:     g.transport,
 		FlushInterval: -1,
