@@ -5,9 +5,12 @@ import (
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+
+	"vitrine/internal/answered"
 )
 
 // A Gateway serves what another server serves: an origin in front of software that knows nothing of
@@ -27,7 +30,14 @@ func NewGateway(upstream *url.URL) *Gateway {
 	g := &Gateway{transport: http.DefaultTransport.(*http.Transport).Clone()}
 	g.transport.Proxy = nil
 	g.transport.DisableCompression = true
-	g.transport.DialContext = upstreamDial(g.transport.DialContext)
+	dial := g.transport.DialContext
+	g.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return answered.NewConn(conn), nil
+	}
 	g.proxy = httputil.ReverseProxy{
 		Transport:     g.transport,
 		FlushInterval: -1,

@@ -318,6 +318,35 @@ func TestGatewayLogsAnUpstreamThatBreaksOff(t *testing.T) {
 	}
 }
 
+// An upstream that answers an upload at once and closes is heard, though the connection is reset while its answer is
+// read: it comes in two parts, with the reset behind them.
+func TestGatewayPassesAnEarlyAnswerToAnUpload(t *testing.T) {
+	ln := must(net.Listen("tcp", "127.0.0.1:0"))
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo")
+				io.WriteString(conn, " large")
+			}
+			conn.Close() // with a reset, since there is more to read
+		}
+	}()
+	g := NewGateway(must(url.Parse("http://" + ln.Addr().String())))
+	defer g.CloseIdleConnections()
+	for range 30 {
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, httptest.NewRequest(http.MethodPost, site, noise(8<<20)))
+		if w.Code != http.StatusRequestEntityTooLarge || w.Body.String() != "too large" {
+			t.Fatalf("%d %q", w.Code, w.Body)
+		}
+	}
+}
+
 // net/http closes the body of a request over HTTP/1.1 when the response begins, and an upstream may begin it before
 // net/http has looked, for no use, whether there is more than the declared length.
 func TestGatewayReadsNothingBehindTheEnd(t *testing.T) {

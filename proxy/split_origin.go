@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"vitrine/internal/answered"
 )
 
 // maxOriginHead bounds a header section of an origin's, in bytes: as much as the reader takes.
@@ -83,7 +85,11 @@ type originConn struct {
 }
 
 func newOriginConn(up *Upstream) *originConn {
-	return &originConn{Conn: up.HTTP, http1: up.State.NegotiatedProtocol != "h2", fin: up.fin}
+	c := &originConn{Conn: up.HTTP, http1: up.State.NegotiatedProtocol != "h2", fin: up.fin}
+	if c.http1 { // HTTP/2 ends an exchange, and not the connection
+		c.Conn = answered.NewConn(c.Conn)
+	}
+	return c
 }
 
 // A finWatch is a TCP connection below TLS. crypto/tls takes its end for close_notify where a record ends, which would let

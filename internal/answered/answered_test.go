@@ -1,14 +1,9 @@
-package origin
+package answered
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,14 +33,11 @@ func TestAWriteThatFailsWaitsForTheAnswer(t *testing.T) {
 			}
 		}},
 		"closed":  {end: func(_ *testing.T, c net.Conn) { c.Close() }},
-		"no more": {end: func(*testing.T, net.Conn) {}, want: answerPatience},
+		"no more": {end: func(*testing.T, net.Conn) {}, want: patience},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				dial := upstreamDial(func(context.Context, string, string) (net.Conn, error) {
-					return &resetConn{answer: strings.NewReader("too large")}, nil
-				})
-				c := must(dial(t.Context(), "tcp", "upstream.example:80"))
+				c := NewConn(&resetConn{answer: strings.NewReader("too large")})
 				written := make(chan error, 1)
 				start := time.Now()
 				go func() {
@@ -67,34 +59,5 @@ func TestAWriteThatFailsWaitsForTheAnswer(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// An upstream that answers an upload at once and closes is heard, though the connection is reset while its answer is
-// read: it comes in two parts, with the reset behind them.
-func TestGatewayPassesAnEarlyAnswerToAnUpload(t *testing.T) {
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))
-	defer ln.Close()
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-				io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo")
-				io.WriteString(conn, " large")
-			}
-			conn.Close() // with a reset, since there is more to read
-		}
-	}()
-	g := NewGateway(must(url.Parse("http://" + ln.Addr().String())))
-	defer g.CloseIdleConnections()
-	for range 30 {
-		w := httptest.NewRecorder()
-		g.ServeHTTP(w, httptest.NewRequest(http.MethodPost, site, noise(8<<20)))
-		if w.Code != http.StatusRequestEntityTooLarge || w.Body.String() != "too large" {
-			t.Fatalf("%d %q", w.Code, w.Body)
-		}
 	}
 }
