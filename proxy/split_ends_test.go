@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -572,3 +574,32 @@ func TestNoNewConnectionToATargetThatIsRefused(t *testing.T) {
 		t.Error("it was dialled")
 	}
 }
+
+// An origin that answers an upload at once and closes is heard, though what is sent to it then fails.
+func TestAnEarlyAnswerInSplitMode(t *testing.T) {
+	for range 20 {
+		st := newStage(t, withSplit)
+		st.rawHTTP(func(conn net.Conn) {
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo")
+				io.WriteString(conn, " large")
+			}
+		})
+		c := st.split()
+		a := c.ask("POST", "/", false)
+		var sending sync.WaitGroup
+		sending.Go(func() { io.Copy(a.conn, io.LimitReader(zeros{}, 1<<20)) }) // fails when the answer is complete
+		resp := a.head()
+		c.isForwarded(resp, 413)
+		if got := string(a.body()); got != "too large" {
+			t.Errorf("%q", got)
+		}
+		a.conn.Close()
+		sending.Wait()
+	}
+}
+
+// zeros has no end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
