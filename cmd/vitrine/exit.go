@@ -16,7 +16,7 @@ const (
 	exitUsage       = 2  // flags, arguments, or files named in them that cannot be used
 	exitKilled      = 20 // killed by the proxy
 	exitLevel       = 21 // no level that the user accepts is on offer
-	exitIntegrity   = 22 // bytes or evidence altered, replayed or borrowed, or a session or response cut
+	exitIntegrity   = 22 // bytes or evidence altered, replayed or borrowed, or a session or response cut on the way
 	exitProxyTrust  = 23 // proxy not trusted, no consent, or the proxy does not let this client in
 	exitOriginTrust = 24 // origin not trusted
 	exitUnreachable = 25 // proxy or origin unreachable
@@ -28,7 +28,7 @@ const exitCodesHelp = `Exit status:
    2   usage: flags, arguments, or files named in them that cannot be used
    20  killed by the proxy
    21  level not on offer
-   22  integrity: bytes or evidence altered, replayed or borrowed, or a session or response cut
+   22  integrity: bytes or evidence altered, replayed or borrowed, or a session or response cut on the way
    23  proxy not trusted, no consent, or the proxy does not let this client in
    24  origin not trusted
    25  proxy or origin unreachable`
