@@ -8,9 +8,12 @@ import (
 	"maps"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"vitrine/internal/fields"
 	"vitrine/internal/httpsig"
@@ -56,24 +59,53 @@ func (x *signedExchange) WriteHeader(status int) {
 		return
 	}
 	x.status, x.head = status, canonical(x.header)
-	if n, err := strconv.ParseInt(x.head.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
-		x.declared = n
-	}
+	x.frame()
 }
 
-// canonical returns a copy of h with the names as net/http writes them: a name in another form would be sent, and
-// missed by whoever looks for it.
+// canonical returns a copy of h as net/http writes it. A name in another form would be sent, and missed by whoever
+// looks for it. A value that HTTP does not have would be signed, and is sent in another form, or not at all.
 func canonical(h http.Header) http.Header {
 	out := make(http.Header, len(h))
-	for name, lines := range h {
-		if lines == nil {
+	lineEnds := strings.NewReplacer("\n", " ", "\r", " ")
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		if h[name] == nil {
 			out[name] = nil // it keeps net/http from adding the field
 			continue
 		}
 		key := textproto.CanonicalMIMEHeaderKey(name)
-		out[key] = append(out[key], lines...)
+		for _, line := range h[name] {
+			if line = lineEnds.Replace(line); httpguts.ValidHeaderFieldValue(line) {
+				out[key] = append(out[key], line)
+			}
+		}
 	}
 	return out
+}
+
+// frame leaves out of the head what net/http would, and writes what it would write in another way: a signature that
+// covers it would not hold.
+func (x *signedExchange) frame() {
+	if lines := x.head["Content-Length"]; len(lines) > 0 {
+		x.head.Del("Content-Length")
+		if n, err := strconv.ParseInt(strings.Trim(lines[0], " \t"), 10, 64); err == nil && n >= 0 {
+			x.declared = n
+			x.head.Set("Content-Length", strconv.FormatInt(n, 10))
+		}
+	}
+	if x.r.ProtoMajor > 1 {
+		x.head.Del("Transfer-Encoding")
+		if x.head.Get("Connection") != "close" { // which net/http takes for a word to itself
+			x.head.Del("Connection")
+		}
+		return
+	}
+	coding := x.head.Get("Transfer-Encoding")
+	if coding != "" && coding != "identity" || !x.bodied() {
+		x.head.Del("Content-Length")
+	}
+	if x.status == http.StatusNotModified {
+		x.head.Del("Content-Type")
+	}
 }
 
 // replace makes h the header that net/http sends.
@@ -184,7 +216,9 @@ func (x *signedExchange) finish() {
 // complete sends a response that fits the buffer.
 func (x *signedExchange) complete() {
 	x.sniff(x.kept)
-	if _, streams := x.head["Trailer"]; x.declared < 0 && !streams && x.bodied() && (x.written > 0 || x.hasContent()) {
+	_, streams := x.head["Trailer"]
+	streams = streams || x.head.Get("Transfer-Encoding") != ""
+	if x.declared < 0 && !streams && x.bodied() && (x.written > 0 || x.hasContent()) {
 		x.head.Set("Content-Length", strconv.FormatInt(x.written, 10))
 	}
 	x.unsigned(x.signHead())
@@ -200,7 +234,7 @@ func (x *signedExchange) send() {
 	x.sent = true
 }
 
-// trailers hands on those of the handler.
+// trailers hands on those of the handler, but for what the signature is to say.
 func (x *signedExchange) trailers() {
 	for _, line := range x.head["Trailer"] {
 		for name := range strings.SplitSeq(line, ",") {
@@ -211,7 +245,8 @@ func (x *signedExchange) trailers() {
 		}
 	}
 	for name, lines := range x.header {
-		if strings.HasPrefix(name, http.TrailerPrefix) {
+		key, trailer := strings.CutPrefix(name, http.TrailerPrefix)
+		if trailer && (x.pending == nil || !slices.Contains(x.pending.Trailers(), textproto.CanonicalMIMEHeaderKey(key))) {
 			x.w.Header()[name] = lines
 		}
 	}

@@ -211,6 +211,31 @@ func answers() map[string]http.HandlerFunc {
 			w.Write(text(long))
 			w.Header().Set("X-Sum", "1")
 		},
+		"its own digest behind": func(w http.ResponseWriter, _ *http.Request) {
+			w.Write(text(long))
+			w.Header().Set(http.TrailerPrefix+"content-digest", "other=:AAAA:")
+			w.Header().Set(http.TrailerPrefix+"Signature", "other=:AAAA:")
+		},
+		"not modified, of a type": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(http.StatusNotModified)
+		},
+		"chunked": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Transfer-Encoding", "chunked")
+			fmt.Fprint(w, "hello")
+		},
+		"until it closes": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Transfer-Encoding", "identity")
+			fmt.Fprint(w, "hello")
+		},
+		"declared twice": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Length"] = []string{"5", "5"}
+			fmt.Fprint(w, "hello")
+		},
+		"several forms of a name": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["X-a"], w.Header()["X-A"], w.Header()["x-A"] = []string{"2"}, []string{"1"}, []string{"3"}
+			fmt.Fprint(w, "hello")
+		},
 		"another's signature": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Signature-Input", `other=("@status");created=1;tag="other"`)
 			w.Header().Set("Signature", `other=:AAAA:`)
@@ -262,6 +287,40 @@ func TestEveryAnswerIsSigned(t *testing.T) {
 					sameFields(t, want.resp.Header, a.resp.Header)
 				})
 			}
+		}
+	}
+}
+
+// What HTTP has no form for is sent in another form, or not at all, and the signature is over what is sent.
+//
+// spec: SIG-2
+func TestFieldsThatHTTPDoesNotHave(t *testing.T) {
+	for value, want := range map[string][]string{
+		"a\r\nSet-Cookie: b": {"a  Set-Cookie: b"}, "a\n": {"a"}, "a\x00b": nil, "a\x7fb": nil, "a\tb": {"a\tb"},
+	} {
+		w, why := signing(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Text", value)
+			fmt.Fprint(w, "hello")
+		}, nil)
+		for _, h2 := range []bool{false, true} {
+			if a := new(asking).of(t, w, w.stock(h2)); a.err != nil || !slices.Equal(a.resp.Header["X-Text"], want) || len(why) > 0 {
+				t.Errorf("%q over HTTP/2 %v: %v, %d reasons", value, h2, a.err, len(why))
+			}
+		}
+	}
+}
+
+// A status that has no content keeps no length over HTTP/1.1, and no signature of one.
+//
+// spec: SIG-2
+func TestALengthBesideNoContent(t *testing.T) {
+	for _, status := range []int{http.StatusNoContent, http.StatusNotModified} {
+		w, _ := signing(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "5")
+			w.WriteHeader(status)
+		}, nil)
+		if a := new(asking).of(t, w, w.stock(false)); a.err != nil || !a.sig.Verified() {
+			t.Errorf("%d: %v", status, a.err)
 		}
 	}
 }
