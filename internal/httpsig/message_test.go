@@ -302,6 +302,21 @@ func TestStripLeavesWhatIsCovered(t *testing.T) {
 	}
 }
 
+// Whoever forwards a response takes out what Connection names, and the signature still holds.
+//
+// spec: SIG-2
+func TestFieldsThatConnectionNamesAreNotCovered(t *testing.T) {
+	k := newMaker(t, ecKey(t, elliptic.P256()))
+	m := k.plain()
+	m.head["Connection"], m.head["X-Hop"] = []string{"close", "keep-alive,x-HOP"}, []string{"1"}
+	k.sign(m, m.params())
+	m.head.Del("Connection")
+	m.head.Del("X-Hop")
+	if _, err := m.verify(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A proxy cannot say how long the content would be that a HEAD leaves out.
 func TestStripTakesTheLengthOfNothing(t *testing.T) {
 	k := newMaker(t, ecKey(t, elliptic.P256()))

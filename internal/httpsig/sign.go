@@ -126,9 +126,11 @@ func newDraft(key crypto.Signer, p Params, req *Request, status int, h http.Head
 // coverable lists the fields of h that a signature covers, the required ones first, in lower case.
 func coverable(method string, status int, h http.Header) []string {
 	var out []string
+	// What Connection names is removed by whoever forwards the response (RFC 9110, section 7.6.1).
+	options := strings.FieldsFunc(strings.ToLower(strings.Join(h.Values("Connection"), ",")), func(r rune) bool { return strings.ContainsRune(", \t", r) })
 	for name, lines := range h {
 		name = strings.ToLower(name)
-		if len(lines) == 0 || !isName(name) || slices.Contains(out, name) {
+		if len(lines) == 0 || !isName(name) || slices.Contains(out, name) || slices.Contains(options, name) {
 			continue
 		}
 		// Where there is no content nothing else shows whether content-length is true.
