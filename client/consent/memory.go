@@ -73,12 +73,13 @@ func (m *Memory) Reached(authority string) (client.Level, bool) {
 	if err != nil {
 		return client.Intact, true
 	}
-	for _, known := range [][]Reached{m.unkept, list} {
+	l, ok := client.Level(""), false
+	for _, known := range [][]Reached{list, m.unkept} { // either may be the later
 		if i := indexReached(known, authority); i >= 0 {
-			return known[i].Level, true
+			l, ok = better(l, known[i].Level), true
 		}
 	}
-	return "", false
+	return l, ok
 }
 
 // Remember implements [client.Memory]. What it cannot write it remembers for as long as the program runs; [Memory.Err]

@@ -366,3 +366,21 @@ func TestTwoProcessesRememberAtOnce(t *testing.T) {
 		t.Errorf("%d are remembered, want %d", len(names), 4*12)
 	}
 }
+
+// What could not be written once is no way down from what was written later.
+func TestTheBetterLevelCountsWhereverItIs(t *testing.T) {
+	m := newMemory(t)
+	lock := m.path + ".lock"
+	if err := os.MkdirAll(lock, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.Remember("shop.example:443", client.Signed)
+	if m.Err() == nil {
+		t.Fatal("it was written")
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	m.Remember("shop.example:443", client.Intact)
+	reached(t, m, "shop.example:443", client.Intact)
+}
