@@ -212,6 +212,11 @@ func (g *Gateway) serve(ln net.Listener, e *endpoint) error {
 		return err
 	}
 	if err := g.srv.Serve(held); !errors.Is(err, http.ErrServerClosed) {
+		g.mu.Lock()
+		if g.maps[e.origin] == e {
+			delete(g.maps, e.origin) // or redirects would lead there, and nobody could take its place
+		}
+		g.mu.Unlock()
 		return fmt.Errorf("gateway: %w", err)
 	}
 	return ErrClosed

@@ -197,6 +197,9 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 			out.Header[name] = values
 		}
 	}
+	if body, ok := pr.In.Body.(*stallReader); ok {
+		body.came, body.announced = pr.In.Trailer, out.Trailer
+	}
 	fields.AppendVia(out.Header, version(pr.In.Proto), pseudonym)
 	if origin := out.Header.Get("Origin"); origin != "" {
 		if there := x.outward(origin); there != origin {
@@ -283,6 +286,8 @@ type stallReader struct {
 	most  time.Duration
 	conn  *conn
 	ended atomic.Bool
+	// came is the trailer section as net/http has it at the end; announced, which is another map, leaves.
+	came, announced http.Header
 }
 
 // extend gives the program time for what is read next.
@@ -292,6 +297,9 @@ func (b *stallReader) Read(p []byte) (int, error) {
 	b.extend()
 	n, err := b.ReadCloser.Read(p) // at whose end net/http lifts the deadline
 	if err == io.EOF {
+		for name := range b.announced {
+			b.announced[name] = b.came[name]
+		}
 		b.ended.Store(true)
 	}
 	return n, err
