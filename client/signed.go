@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -152,37 +153,33 @@ func (e *splitExchange) verified() {
 
 // digestBody gives the request the digest of its content, which the origin signs with its response: without it a
 // proxy could change what the response answers.
-func (x *exchange) digestBody() error {
+func (x *exchange) digestBody(ctx context.Context) error {
 	if x.digested || x.body == nil || x.body == http.NoBody || len(x.req.Header.Values(httpsig.ContentDigest)) > 0 {
 		return nil
 	}
-	ctx := x.req.Context()
 	sum := sha256.New()
-	req := x.req.WithContext(ctx)
+	req := x.req.WithContext(x.req.Context())
 	if x.req.GetBody != nil {
 		body, err := x.req.GetBody()
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		stop := false
-		_, err = io.Copy(sum, readerFunc(func(p []byte) (int, error) {
-			if stop = ctx.Err() != nil; stop {
-				return 0, ctx.Err()
-			}
-			return body.Read(p)
-		}))
-		switch {
-		case stop:
-			return step(ctx, nil)
-		case err != nil:
+		_, err = whileWanted(ctx, func() (int64, error) {
+			return io.Copy(sum, readerFunc(func(p []byte) (int, error) {
+				if err := ctx.Err(); err != nil {
+					return 0, err
+				}
+				return body.Read(p)
+			}))
+		})
+		if err != nil {
 			return fmt.Errorf("client: the request's content: %w", err)
 		}
 	} else {
-		p, err := readSpool(x.body)
+		src := x.body
+		p, err := whileWanted(ctx, func() ([]byte, error) { return readSpool(src) })
 		switch {
-		case ctx.Err() != nil:
-			return step(ctx, nil)
 		case err != nil:
 			return fmt.Errorf("client: the request's content: %w", err)
 		case x.req.ContentLength > 0 && x.req.ContentLength != int64(len(p)): // 0 is an unknown one
@@ -207,6 +204,27 @@ func (x *exchange) digestBody() error {
 	req.Body = body
 	x.setBody(body)
 	return nil
+}
+
+// whileWanted is read, which a caller's body may keep waiting, unless ctx ends. What goes on then ends with the body's
+// Read, which is the caller's.
+func whileWanted[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type outcome struct {
+		t   T
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		t, err := read()
+		done <- outcome{t, err}
+	}()
+	select {
+	case o := <-done:
+		return o.t, o.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }
 
 // A readerFunc is an [io.Reader].

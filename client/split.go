@@ -104,9 +104,11 @@ func (e *splitExchange) send(a *attempt) error {
 	if !ok {
 		return &UnreachableError{Party: PartyProxy, Err: errors.New("hop 1 carries no requests")}
 	}
+	consented, stop := a.agreement.within(ctx)
+	defer stop()
 	if a.accepts(Signed) {
-		if err := x.digestBody(); err != nil {
-			return err
+		if err := x.digestBody(consented); err != nil {
+			return e.unsent(err)
 		}
 	}
 	p, err := newProbe(e.route.session, e.route.authority)
@@ -125,19 +127,20 @@ func (e *splitExchange) send(a *attempt) error {
 		e.signature = newSignature(req)
 	}
 	end := x.body == nil || x.body == http.NoBody
+	if end := a.agreement.ended(); end != nil { // which consented hears of a moment later
+		return end.trust()
+	}
 	enough := x.pool.makeRoom()
-	asked, err := requester.Request(ctx, req, end)
+	asked, err := requester.Request(consented, req, end)
 	enough()
 	switch {
 	case err == nil:
-	case ctx.Err() != nil:
-		return step(ctx, nil)
-	case e.d.hop1.isClosed():
+	case e.d.hop1.isClosed() && ctx.Err() == nil:
 		return ErrClosed
 	case errors.As(err, new(*hop.RetryError)):
-		return err
+		return e.unsent(err)
 	default: // it cannot be sent, to nobody
-		return fmt.Errorf("client: %w", err)
+		return e.unsent(fmt.Errorf("client: %w", err))
 	}
 	e.asked = asked
 	e.begin()
@@ -151,6 +154,17 @@ func (e *splitExchange) send(a *attempt) error {
 		go e.up.run()
 	}
 	return nil
+}
+
+// unsent is err, by which nothing was sent, unless the request is not wanted any more, which is then the reason.
+func (e *splitExchange) unsent(err error) error {
+	if ctx := e.x.req.Context(); ctx.Err() != nil {
+		return step(ctx, nil)
+	}
+	if end := e.agreement.ended(); end != nil {
+		return end.trust()
+	}
+	return err
 }
 
 // begin has the exchange end with what it rests on.

@@ -68,6 +68,10 @@ func (u *upload) run() {
 			u.fail(fmt.Errorf("the request has ContentLength %d, and its body %d bytes or more", u.length, total))
 			return
 		}
+		if u.e.agreement.ended() != nil { // nothing more passes; the exchange hears of it a moment later
+			u.e.asked.Reset(hop.Cancel)
+			return
+		}
 		if n > 0 {
 			if _, werr := u.e.conn.Write(buf[:n]); werr != nil {
 				return // the response says why
