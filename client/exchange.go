@@ -86,6 +86,14 @@ func (x *exchange) send(c *conn) (resp *http.Response, wrote bool, err error) {
 	c.tunnel.busy.Store(true)
 	r := x.req.WithContext(ctx)
 	r.Body = x.body
+	if len(x.announced) > 0 && x.once != nil {
+		// A map of its own: a Read of an earlier send, without a tunnel, may be filling the request's.
+		r.Trailer = make(http.Header, len(x.announced))
+		for _, name := range x.announced {
+			r.Trailer[name] = nil
+		}
+		r.Body = &trailingBody{ReadCloser: x.body, atEnd: func() { maps.Copy(r.Trailer, x.req.Trailer) }}
+	}
 	r.Host = hostOf(x.req, c.key)
 	x.pool.sent(c, false)
 	if x.once != nil {
@@ -225,6 +233,20 @@ func (x *exchange) setBody(body io.ReadCloser) {
 	}
 	x.once = &onceBody{rc: body, atEnd: x.checkTrailer}
 	x.body = x.once
+}
+
+// A trailingBody does something at its end.
+type trailingBody struct {
+	io.ReadCloser
+	atEnd func()
+}
+
+func (b *trailingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.atEnd()
+	}
+	return n, err
 }
 
 // rewind makes the request's body what it was before a send of which nothing left.

@@ -117,7 +117,7 @@ func (e *splitExchange) send(a *attempt) error {
 	}
 	e.probe = p
 	e.about.nonce = &p.offer.Nonce
-	req, err := splitRequest(x.req, e.route.authority)
+	req, err := splitRequest(x.req, x.announced, e.route.authority)
 	if err != nil {
 		return err
 	}

@@ -46,8 +46,9 @@ func hopByHop() []string {
 	}
 }
 
-// splitRequest is req as it leaves on hop 1, in the way in which net/http would send it over HTTP/2.
-func splitRequest(req *http.Request, authority string) (*hop.Request, error) {
+// splitRequest is req as it leaves on hop 1, in the way in which net/http would send it over HTTP/2. announced are the
+// names in its trailer, which a Read of an earlier send may be filling.
+func splitRequest(req *http.Request, announced []string, authority string) (*hop.Request, error) {
 	if len(req.Header["Upgrade"]) > 0 {
 		return nil, errors.New("client: a request for another protocol, which this transport does not carry")
 	}
@@ -92,7 +93,7 @@ func splitRequest(req *http.Request, authority string) (*hop.Request, error) {
 	case none && (method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch):
 		h.Set("Content-Length", "0")
 	}
-	if names := slices.Sorted(maps.Keys(req.Trailer)); len(names) > 0 && !none {
+	if names := slices.Sorted(slices.Values(announced)); len(names) > 0 && !none {
 		if slices.ContainsFunc(names, func(name string) bool { return !httpguts.ValidTrailerHeader(name) }) {
 			return nil, errors.New("client: a trailer field that may not be one")
 		}
