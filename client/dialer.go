@@ -264,9 +264,7 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 	if err := d.askConsent(ctx, s, a); err != nil {
 		return nil, err
 	}
-	consented, stop := a.agreement.within(ctx)
-	defer stop()
-	t, direct, err := d.readOrCarried(consented, s, a)
+	t, direct, err := d.readOrCarried(ctx, s, a)
 	if end := a.agreement.ended(); end != nil && ctx.Err() == nil {
 		if t != nil {
 			t.Close()
@@ -288,10 +286,13 @@ func (d *Dialer) through(ctx context.Context, s *session, a *attempt) (*Tunnel, 
 }
 
 // readOrCarried opens a tunnel at intact or blind, or finds a route. direct says that none of them can be had, and
-// that the user accepts to do without the proxy.
+// that the user accepts to do without the proxy. Each step ends with the agreement that stands at its beginning: a choice
+// in the one before may have brought another.
 func (d *Dialer) readOrCarried(ctx context.Context, s *session, a *attempt) (t *Tunnel, direct bool, err error) {
 	if a.reads() {
-		if found, err := d.known(ctx, s, a); found || err != nil {
+		consented, stop := a.agreement.within(ctx)
+		defer stop()
+		if found, err := d.known(consented, s, a); found || err != nil {
 			return nil, false, err
 		}
 		t, next, refused, err := d.readOrBelow(ctx, s, a)
@@ -305,7 +306,9 @@ func (d *Dialer) readOrCarried(ctx context.Context, s *session, a *attempt) (t *
 			return nil, false, nil
 		}
 	}
-	t, refused, err := d.blind(ctx, s, a)
+	consented, stop := a.agreement.within(ctx)
+	defer stop()
+	t, refused, err := d.blind(consented, s, a)
 	if refused == nil {
 		return t, false, err
 	}
@@ -318,10 +321,12 @@ func (d *Dialer) readOrCarried(ctx context.Context, s *session, a *attempt) (t *
 // readOrBelow opens a tunnel at intact, or says what follows the refusal.
 func (d *Dialer) readOrBelow(ctx context.Context, s *session, a *attempt) (t *Tunnel, next Level, refused *refusal, err error) {
 	for {
-		if t, refused, err = d.along(ctx, s, a); refused == nil {
+		consented, stop := a.agreement.within(ctx)
+		defer stop()
+		if t, refused, err = d.along(consented, s, a); refused == nil {
 			return t, "", nil, err
 		}
-		next, err = d.belowIntact(ctx, s, a, refused)
+		next, err = d.belowIntact(consented, s, a, refused)
 		if err != nil || next == Blind || next == Direct || d.now().Sub(refused.at) < maxRouteAge {
 			return nil, next, refused, err
 		}
