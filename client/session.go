@@ -168,6 +168,13 @@ func (h *sessions) closeIdle() {
 	}
 }
 
+// life ends with close. There has been a session.
+func (h *sessions) life() context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ctx
+}
+
 func (h *sessions) isClosed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

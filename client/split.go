@@ -106,8 +106,11 @@ func (e *splitExchange) send(a *attempt) error {
 	}
 	consented, stop := a.agreement.within(ctx)
 	defer stop()
+	wanted, cancel := context.WithCancel(consented)
+	defer cancel()
+	defer context.AfterFunc(e.d.hop1.life(), cancel)()
 	if a.accepts(Signed) {
-		if err := x.digestBody(consented); err != nil {
+		if err := x.digestBody(wanted); err != nil {
 			return e.unsent(err)
 		}
 	}
@@ -127,16 +130,14 @@ func (e *splitExchange) send(a *attempt) error {
 		e.signature = newSignature(req)
 	}
 	end := x.body == nil || x.body == http.NoBody
-	if end := a.agreement.ended(); end != nil { // which consented hears of a moment later
+	if end := a.agreement.ended(); end != nil { // which its context hears of a moment later
 		return end.trust()
 	}
 	enough := x.pool.makeRoom()
-	asked, err := requester.Request(consented, req, end)
+	asked, err := requester.Request(wanted, req, end)
 	enough()
 	switch {
 	case err == nil:
-	case e.d.hop1.isClosed() && ctx.Err() == nil:
-		return ErrClosed
 	case errors.As(err, new(*hop.RetryError)):
 		return e.unsent(err)
 	default: // it cannot be sent, to nobody
@@ -160,6 +161,9 @@ func (e *splitExchange) send(a *attempt) error {
 func (e *splitExchange) unsent(err error) error {
 	if ctx := e.x.req.Context(); ctx.Err() != nil {
 		return step(ctx, nil)
+	}
+	if e.d.hop1.isClosed() {
+		return ErrClosed
 	}
 	if end := e.agreement.ended(); end != nil {
 		return end.trust()

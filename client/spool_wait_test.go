@@ -85,3 +85,20 @@ func (r endingReader) Read(p []byte) (int, error) {
 	r.end.over.Store(true)
 	return copy(p, "content"), io.EOF
 }
+
+// Close ends a request whose content is still awaited, too.
+func TestCloseEndsTheWaitForContentToHash(t *testing.T) {
+	w := newWorld(t)
+	w.signing(t, new(tls.Config))
+	tr := w.transport(accepting(Signed))
+	body := &silentBody{read: make(chan struct{}, 1), after: make(chan struct{})}
+	defer close(body.after)
+	go func() {
+		<-body.read
+		tr.Close()
+	}()
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://origin.example/", body)
+	if _, err := tr.RoundTrip(req); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}
