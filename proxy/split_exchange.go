@@ -43,8 +43,8 @@ type exchange struct {
 	wg      sync.WaitGroup
 	// delivered is closed when deliver has returned.
 	delivered chan struct{}
-	serial    uint64 // of the exchange on kept
-	final     bool   // the head of the final response was fed; its sluice's feeding guards it
+	watch     *headWatch // of the exchange on kept; nil until it begins there
+	final     bool       // the head of the final response was fed; its sluice's feeding guards it
 
 	mu       sync.Mutex
 	begun    bool // the client was given a response's head
@@ -163,7 +163,7 @@ func (x *exchange) run() {
 	x.conn.Close() // before the stream was reset it would have said that all is well
 	x.reader.Close(err)
 	x.reader.Wait()
-	x.kept.conn.end(x.serial)
+	x.kept.conn.end(x.watch)
 	x.kept.put()
 	x.logEnd(err)
 	x.session.remove(x)
@@ -231,7 +231,7 @@ func (x *exchange) ask(h http.Header) (*http.Response, error) {
 	sent := new(atomic.Bool)
 	conn := x.kept.conn
 	before := conn.wrote.Load()
-	x.serial = conn.begin()
+	x.watch = conn.begin()
 	resp, err := x.kept.cc.RoundTrip(req.WithContext(x.traced(sent)))
 	switch {
 	case err == nil:
@@ -264,11 +264,11 @@ func (x *exchange) respond(resp *http.Response) error {
 	if resp.ProtoMajor > 1 {
 		protocol = fmt.Sprint(resp.ProtoMajor)
 	}
-	for _, name := range x.kept.conn.connectionOptions() {
+	for _, name := range x.kept.conn.connectionOptions(x.watch) {
 		resp.Header.Del(name)
 	}
 	h := x.forwarded(protocol, resp.Header)
-	if slices.Equal(h["Cache-Control"], []string{"no-cache"}) && x.kept.conn.noCacheControl() {
+	if slices.Equal(h["Cache-Control"], []string{"no-cache"}) && x.kept.conn.noCacheControl(x.watch) {
 		delete(h, "Cache-Control")
 	}
 	none := x.req.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified ||

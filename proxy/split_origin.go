@@ -78,10 +78,8 @@ type originConn struct {
 	fin   *finWatch // below TLS; may be nil
 	wrote atomic.Int64
 
-	mu       sync.Mutex
-	busy     bool   // with an exchange; of HTTP/1.1 alone
-	exchange uint64 // serial
-	head     headWatch
+	mu   sync.Mutex
+	head *headWatch // of the exchange that it is busy with, nil for none; of HTTP/1.1 alone
 }
 
 func newOriginConn(up *Upstream) *originConn {
@@ -121,7 +119,7 @@ func (c *originConn) Read(p []byte) (int, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.busy {
+	if c.head == nil {
 		return 0, errUnsolicited
 	}
 	c.head.read(p[:n])
@@ -133,38 +131,38 @@ func (c *originConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// begin says that an exchange begins.
-func (c *originConn) begin() (exchange uint64) {
+// begin says that an exchange begins. What its response's head has is the exchange's own: the next one may begin as soon
+// as net/http has read a response without content.
+func (c *originConn) begin() *headWatch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.exchange++
-	c.busy, c.head = true, headWatch{}
-	return c.exchange
+	c.head = new(headWatch)
+	return c.head
 }
 
 // end says that it has ended. Another one may have begun.
-func (c *originConn) end(exchange uint64) {
+func (c *originConn) end(exchange *headWatch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if exchange == c.exchange {
-		c.busy = false
+	if exchange == c.head {
+		c.head = nil
 	}
 }
 
 // noCacheControl says that the response had no Cache-Control: where there is a Pragma instead, net/http adds
 // one.
-func (c *originConn) noCacheControl() bool {
+func (c *originConn) noCacheControl(exchange *headWatch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.http1 && !c.head.found
+	return c.http1 && !exchange.found
 }
 
 // connectionOptions are the names in the response's Connection fields, which net/http does not show where one of them is
 // "close".
-func (c *originConn) connectionOptions() []string {
+func (c *originConn) connectionOptions(exchange *headWatch) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return strings.FieldsFunc(string(c.head.options), func(r rune) bool { return strings.ContainsRune(", \t", r) })
+	return strings.FieldsFunc(string(exchange.options), func(r rune) bool { return strings.ContainsRune(", \t", r) })
 }
 
 // A headWatch looks for Cache-Control and Connection in the first final response's head, as it goes by.
