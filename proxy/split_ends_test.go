@@ -603,3 +603,25 @@ func TestAnEarlyAnswerInSplitMode(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// An origin whose connection breaks while its client has not sent all is an error at once, and not when the client goes on.
+func TestABrokenConnectionIsToldToAClientThatIsSilent(t *testing.T) {
+	overBoth(t, func(t *testing.T, protocol string) {
+		st := newStage(t, withSplit)
+		asked := make(chan struct{})
+		st.stock(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(asked)
+			io.Copy(io.Discard, r.Body)
+		}), protocol)
+		c := st.split()
+		a := c.ask("POST", "/", false)
+		io.WriteString(a.conn, "the beginning")
+		<-asked
+		st.cutHop2()
+		resp, err := a.Response(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.isOwn(resp, 502, fields.ErrorConnectionTerminated)
+	})
+}

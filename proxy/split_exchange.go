@@ -207,6 +207,12 @@ func (x *exchange) ask(h http.Header) (*http.Response, error) {
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h.Clone(),
 	}
 	delete(req.Header, "Trailer")
+	if expect, ok := h["Expect"]; ok && x.kept.conn.http1 {
+		// What the client sends goes on when it comes. A name that net/http sees would have it leave the content out when a
+		// final response is faster.
+		delete(req.Header, "Expect")
+		req.Header["expect"] = expect
+	}
 	if _, ok := h["User-Agent"]; !ok {
 		req.Header["User-Agent"] = nil // else net/http names itself
 	}
@@ -231,8 +237,11 @@ func (x *exchange) ask(h http.Header) (*http.Response, error) {
 	sent := new(atomic.Bool)
 	conn := x.kept.conn
 	before := conn.wrote.Load()
-	x.watch = conn.begin()
+	x.watch = conn.begin(x.sluices[frames.ToOrigin].close)
 	resp, err := x.kept.cc.RoundTrip(req.WithContext(x.traced(sent)))
+	if broken := conn.failure(x.watch); broken != nil && errors.Is(err, errSluiceClosed) {
+		err = broken // which closed the sluice
+	}
 	switch {
 	case err == nil:
 		return resp, nil

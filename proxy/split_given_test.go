@@ -204,7 +204,7 @@ func TestAnExchangeKeepsItsHead(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	c := &originConn{Conn: near, http1: true}
-	first := c.begin()
+	first := c.begin(nil)
 	go func() {
 		io.WriteString(far, "HTTP/1.1 204 No Content\r\nConnection: x-a, close\r\nCache-Control: no-cache\r\n\r\n")
 		far.Close()
@@ -212,7 +212,7 @@ func TestAnExchangeKeepsItsHead(t *testing.T) {
 	if _, err := io.ReadAll(c); err != nil {
 		t.Fatal(err)
 	}
-	second := c.begin()
+	second := c.begin(nil)
 	if got := c.connectionOptions(first); c.noCacheControl(first) || len(got) != 2 {
 		t.Errorf("cache-control missing %v, options %q", c.noCacheControl(first), got)
 	}

@@ -114,15 +114,27 @@ func (c *originConn) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) && c.fin != nil && c.fin.ended.Load() {
 		err = io.ErrUnexpectedEOF
 	}
-	if n == 0 || !c.http1 {
+	if !c.http1 {
 		return n, err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.head == nil {
-		return 0, errUnsolicited
+	w := c.head
+	if w == nil {
+		c.mu.Unlock()
+		if n > 0 {
+			err = errUnsolicited
+		}
+		return 0, err
 	}
-	c.head.read(p[:n])
+	w.read(p[:n])
+	broken := err != nil && w.failed == nil
+	if broken {
+		w.failed = err
+	}
+	c.mu.Unlock()
+	if broken && w.cut != nil {
+		w.cut()
+	}
 	return n, err
 }
 
@@ -133,11 +145,21 @@ func (c *originConn) Write(p []byte) (int, error) {
 
 // begin says that an exchange begins. What its response's head has is the exchange's own: the next one may begin as soon
 // as net/http has read a response without content.
-func (c *originConn) begin() *headWatch {
+//
+// cut is called when nothing more can be read. net/http then waits for whoever writes the request before it says so, and
+// that one waits for content, which a client may never send.
+func (c *originConn) begin(cut func()) *headWatch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.head = new(headWatch)
+	c.head = &headWatch{cut: cut}
 	return c.head
+}
+
+// failure is why nothing more can be read for the exchange, nil while it can.
+func (c *originConn) failure(exchange *headWatch) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return exchange.failed
 }
 
 // end says that it has ended. Another one may have begun.
@@ -175,6 +197,9 @@ type headWatch struct {
 	in      bool   // the line is Connection, behind its colon
 	options []byte // the values of Connection, with commas between
 	done    bool
+
+	cut    func() // may be nil
+	failed error
 }
 
 const connectionField = "connection:"
