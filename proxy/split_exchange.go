@@ -240,7 +240,7 @@ func (x *exchange) ask(h http.Header) (*http.Response, error) {
 	x.watch = conn.begin(x.sluices[frames.ToOrigin].close)
 	resp, err := x.kept.cc.RoundTrip(req.WithContext(x.traced(sent)))
 	if broken := conn.failure(x.watch); broken != nil && errors.Is(err, errSluiceClosed) {
-		err = broken // which closed the sluice
+		err = fmt.Errorf("%w: %w", errBroken, broken) // which closed the sluice
 	}
 	switch {
 	case err == nil:

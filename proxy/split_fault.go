@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 
@@ -59,8 +60,16 @@ func aStreamReset(err error) *answer {
 	}
 }
 
+// errBroken is about a connection from which nothing more can be read.
+var errBroken = errors.New("the connection broke")
+
 // anEnd knows how net/http says that the origin ended the connection, where it does not say it with the socket's error.
 func anEnd(err error) *answer {
+	if errors.Is(err, errBroken) || errors.Is(err, net.ErrClosed) { // closed by net/http, where a write failed first
+		return &answer{
+			status: http.StatusBadGateway, reason: fields.ErrorConnectionTerminated, details: "the connection to the origin broke before it answered",
+		}
+	}
 	for _, says := range []string{
 		"http: server closed idle connection",
 		"http2: client conn is closed", "http2: client conn not usable", "http2: client connection lost",
