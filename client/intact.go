@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -21,29 +20,21 @@ import (
 
 // intact opens a tunnel that s's proxy reads. refused is its 470.
 func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel, refused *refusal, err error) {
-	offer := &tlsmsg.InspectionOffer{Proxies: a.leaves(s), Authority: a.authority}
-	if _, err := rand.Read(offer.Nonce[:]); err != nil {
+	p, err := newProbe(a.leaves(s), a.authority)
+	if err != nil {
 		return nil, nil, err
 	}
-	request, err := evidence.RequestFor(offer)
-	if err != nil {
-		return nil, nil, fmt.Errorf("client: %w", err)
-	}
-	t = &Tunnel{level: Intact, authority: a.authority, proxy: s.leaf, name: s.name, nonce: &offer.Nonce, members: a.path.members}
+	t = &Tunnel{level: Intact, authority: a.authority, proxy: s.leaf, name: s.name, nonce: &p.offer.Nonce, members: a.path.members}
 
 	header := http.Header{}
-	header.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(request))
-	sent := d.now()
+	header.Set(fields.EvidenceRequest, fields.FormatEvidenceRequest(p.request))
+	p.sent = d.now()
 	resp, stream, err := d.connect(ctx, s, a, t, &hop.Request{Protocol: frames.Protocol, Authority: a.authority, Path: "/", Header: header})
 	if err != nil {
 		return nil, nil, err
 	}
 	a.rep.EvidenceBytes = resp.Evidence
-	check := func() (*evidence.Result, error) {
-		return a.verifyEvidence(resp.Evidence, offer.Nonce, &evidence.Verifier{
-			Request: request, Sent: sent, Authority: a.authority, Proxies: offer.Proxies, Roots: d.Roots, Time: d.now,
-		})
-	}
+	check := func() (*evidence.Result, error) { return p.verify(d, a, resp.Evidence) }
 	if stream == nil {
 		refused, err := refusalOf(resp, a.authority, d.now(), check)
 		return nil, refused, err
@@ -57,7 +48,7 @@ func (d *Dialer) intact(ctx context.Context, s *session, a *attempt) (t *Tunnel,
 		stream.Reset(hop.Cancel)
 		return nil, nil, notAhead(err)
 	}
-	if err := d.innerTLS(ctx, a, t, stream, offer, result); err != nil {
+	if err := d.innerTLS(ctx, a, t, stream, p.offer, result); err != nil {
 		return nil, nil, err
 	}
 	d.memory().Remember(a.authority, Intact)

@@ -18,6 +18,7 @@ import (
 	"vitrine/internal/evidence"
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
+	"vitrine/internal/pki"
 )
 
 // maxSplitSends is how often a request may be sent: what the evidence is about may have gone since, and the proxy
@@ -114,7 +115,7 @@ func (e *splitExchange) send(a *attempt) error {
 			return e.unsent(err)
 		}
 	}
-	p, err := newProbe(e.route.session, e.route.authority)
+	p, err := newProbe([][32]byte{pki.LeafHash(e.route.session.leaf)}, e.route.authority)
 	if err != nil {
 		return err
 	}
@@ -143,6 +144,7 @@ func (e *splitExchange) send(a *attempt) error {
 	default: // it cannot be sent, to nobody
 		return e.unsent(fmt.Errorf("client: %w", err))
 	}
+	p.sent = e.d.now()
 	e.asked = asked
 	e.begin()
 	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.WroteHeaders != nil {
@@ -264,11 +266,7 @@ func (e *splitExchange) refused(a *attempt, answer *hop.Response) (again bool, e
 	}
 	a.rep = e.x.rep
 	a.rep.EvidenceBytes = answer.Evidence
-	refused, err := refusalOf(answer, e.route.authority, e.d.now(), func() (*evidence.Result, error) {
-		return a.verifyEvidence(answer.Evidence, e.probe.offer.Nonce, &evidence.Verifier{
-			Request: e.probe.request, Authority: e.route.authority, Proxies: e.probe.offer.Proxies, Roots: e.d.Roots, Time: e.d.now,
-		})
-	})
+	refused, err := refusalOf(answer, e.route.authority, e.d.now(), func() (*evidence.Result, error) { return e.probe.verify(e.d, a, answer.Evidence) })
 	if err != nil {
 		return errors.As(err, new(*aheadError)), err // through a chain of proxies there is no such exchange
 	}

@@ -1,9 +1,7 @@
 package client
 
 import (
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -12,30 +10,9 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"vitrine/internal/evidence"
 	"vitrine/internal/fields"
 	"vitrine/internal/hop"
-	"vitrine/internal/pki"
-	"vitrine/internal/tlsmsg"
 )
-
-// A probe is the request for evidence that goes with one exchange.
-type probe struct {
-	offer   *tlsmsg.InspectionOffer
-	request []byte
-}
-
-func newProbe(s *session, authority string) (*probe, error) {
-	p := &probe{offer: &tlsmsg.InspectionOffer{Proxies: [][32]byte{pki.LeafHash(s.leaf)}, Authority: authority}}
-	if _, err := rand.Read(p.offer.Nonce[:]); err != nil {
-		return nil, err
-	}
-	var err error
-	if p.request, err = evidence.RequestFor(p.offer); err != nil {
-		return nil, fmt.Errorf("client: %w", err)
-	}
-	return p, nil
-}
 
 // hopByHop are the fields of one connection (RFC 9110, section 7.6.1), beside those that Connection names, and
 // those that the carrier writes.
