@@ -20,10 +20,9 @@ import (
 type keeper struct {
 	run *running
 
-	mu     sync.Mutex
-	conns  map[[32]byte]*kept // nil for one that is to come
-	closed bool
-	wg     sync.WaitGroup // timers that run, and closings
+	mu    sync.Mutex
+	conns map[[32]byte]*kept // nil for one that is to come
+	wg    sync.WaitGroup     // timers that run, and closings
 }
 
 // kept is a connection to an origin, with an HTTP client's end on it.
@@ -52,19 +51,26 @@ func newKeeper(r *running) *keeper { return &keeper{run: r, conns: make(map[[32]
 // two claims about an origin within a millisecond would be the same bytes, so the later one is dated behind the other.
 func (k *keeper) name(e *evidence.Evidence) (p []byte, id [32]byte, err error) {
 	dated := *e
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	for {
 		if p, err = dated.Append(nil); err != nil {
 			return nil, id, err
 		}
-		id = sha256.Sum256(p)
-		if _, taken := k.conns[id]; !taken {
-			k.conns[id] = nil
+		if id = sha256.Sum256(p); k.reserve(id) {
 			return p, id, nil
 		}
 		dated.Time = dated.Time.Add(time.Millisecond)
 	}
+}
+
+// reserve makes id that of a connection to come, unless it is another one's.
+func (k *keeper) reserve(id [32]byte) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, taken := k.conns[id]; taken {
+		return false
+	}
+	k.conns[id] = nil
+	return true
 }
 
 // keep takes up's connection over, whose evidence name gave this id. After an error up is still the caller's, and
@@ -100,12 +106,6 @@ func (k *keeper) tryKeep(ctx context.Context, up *Upstream, authority string, id
 	c.cc = cc
 	up.HTTP, up.Done = nil, nil
 	k.mu.Lock()
-	if k.closed {
-		c.gone = true
-		k.mu.Unlock()
-		c.close()
-		return errPoolClosed
-	}
 	k.conns[id] = c
 	c.rest()
 	k.mu.Unlock()
@@ -248,14 +248,11 @@ func (c *kept) stateChanged(cc *http.ClientConn) {
 	}
 }
 
-// close ends every connection. Nobody uses one any more.
+// close ends every connection. Nobody uses one any more, and none is to come: the session has ended.
 func (k *keeper) close() {
 	k.mu.Lock()
-	k.closed = true
 	for _, c := range k.conns {
-		if c != nil {
-			c.drop()
-		}
+		c.drop()
 	}
 	k.mu.Unlock()
 	k.wg.Wait()
